@@ -1,0 +1,2 @@
+//! Permits and limits for any async runtime.
+#![forbid(unsafe_code)]

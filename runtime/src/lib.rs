@@ -1,0 +1,1 @@
+//! An async runtime in which spawning is bounded.
