@@ -519,6 +519,17 @@ impl<W, const D: usize> Ledger<W, D> {
         }
     }
 
+    /// Takes over numbers that a shell has moved by itself, while nobody waited.
+    #[inline]
+    pub(crate) fn adopt(&mut self, limit: [usize; D], in_use: [usize; D]) {
+        debug_assert!(
+            self.head == NONE || (limit == self.limit && in_use == self.in_use),
+            "the numbers moved while someone waited"
+        );
+        self.limit = limit;
+        self.in_use = in_use;
+    }
+
     /// Whether `units` fit in every dimension, the queue aside.
     #[inline]
     fn fits(&self, units: &[usize; D]) -> bool {

@@ -2,6 +2,18 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod acquire;
+mod error;
+mod gate;
 pub mod ledger;
+mod permit;
+mod semaphore;
+mod sync;
+mod wake;
+mod word;
 
+pub use acquire::Acquire;
+pub use error::{AcquireError, LimitError, TryAcquireError};
 pub use ledger::{Key, Ledger, Refusal};
+pub use permit::{MergeError, OwnedPermit, Permit};
+pub use semaphore::{Semaphore, Snapshot};

@@ -1,0 +1,288 @@
+//! The semaphore's protocol: one atomic word, and behind it the ledger in a lock.
+//!
+//! # Problem
+//!
+//! Almost every acquire finds room, and almost every release finds nobody waiting: those should cost one atomic
+//! instruction. But a queue needs a lock, and between "I saw no room" and "I stand in the queue" a release may slip
+//! through that saw nobody to serve. Then a waiter sleeps beside free permits, for ever.
+//!
+//! # Idea
+//!
+//! Whoever wants more than the word can say takes the lock and *freezes* the word. From then on every fast operation is
+//! turned away to the lock, so the word stands still while the ledger works.
+//!
+//! ```text
+//!   fast    load ── FROZEN? ──no──► compare-and-swap           acquire and release, one locked instruction each
+//!                     │yes
+//!                     ▼
+//!   slow    lock ─► freeze: fetch_or(FROZEN) ─► adopt ─► operate on the ledger ─► thaw: store ─► unlock ─► call wakers
+//!                   the last fast write          the ledger        clears FROZEN
+//!                   is seen by this one          knows it now      unless someone waits
+//! ```
+//!
+//! The fetch_or is both the barrier and the second look: it returns the word as the last fast operation left it. A
+//! release before it is counted by `adopt`; a release after it finds FROZEN, takes the lock and meets the waiter in the
+//! queue. There is no third case, because both are read-modify-writes of one word, and those have one order.
+//!
+//! No state is kept for a waiter that was granted. It comes back with its key, and the ledger tells from the order of
+//! arrival (`Ledger::was_granted`).
+//!
+//! # Invariants
+//!
+//! - `[GATE-1]` While FROZEN is clear, nobody waits and the word is the whole truth. While it is set, only the holder of
+//!   the lock writes the word.
+//! - `[GATE-2]` FROZEN is clear whenever the lock is free and nobody waits.
+//! - `[GATE-3]` Who leaves the queue after it was granted gives its units on.
+//! - `[GATE-4]` Every operation that makes room runs the grant loop until it is dry, whatever the wakers do meanwhile.
+//!
+//! # Rejected
+//!
+//! - *A WAITERS bit in a second word.* Two words need a Dekker pattern and two SeqCst fences to say what one says.
+//! - *A result cell for each waiter* (an `Arc`, or a slab of states): an allocation, or a second lock, for one number.
+//! - *Handing permits over through the word* (release, let the woken one compete): newcomers barge, waiters starve.
+//!
+//! # Read next
+//!
+//! [`crate::acquire`], the future that stands in the queue.
+
+use std::task::Waker;
+
+use crate::error::{AcquireError, TryAcquireError};
+use crate::ledger::{Key, Ledger, Refusal};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::wake::Wakes;
+use crate::word::{FROZEN, Fast, Word};
+
+/// The word, and the ledger that it stands for.
+pub(crate) struct Gate {
+    word: AtomicU64,
+    /// Its limit and in_use are current only while the word is frozen; its queue always.
+    ledger: Mutex<Ledger<Waker>>,
+}
+
+/// What became of a waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Waiting,
+    Granted,
+    /// The semaphore was closed before its turn.
+    Evicted,
+}
+
+impl Gate {
+    pub(crate) fn new(limit: usize) -> Self {
+        let word = Word::new(limit, 0, false, false);
+        Self { word: AtomicU64::new(word.0), ledger: Mutex::new(Ledger::new([limit])) }
+    }
+
+    /// The word at some instant.
+    #[inline]
+    pub(crate) fn word(&self) -> Word {
+        // Ordering: Acquire; pairs with the Release in `thaw`, so that who sees CLOSED sees what was done before `close`,
+        // and with the one in `release`, so that who sees the last permit come back sees what was done under it.
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Takes `units`, if that can be decided without waiting.
+    #[inline]
+    pub(crate) fn try_acquire(&self, units: usize) -> Result<(), TryAcquireError> {
+        match self.fast_acquire(units) {
+            Fast::Go(_) => Ok(()),
+            Fast::No(error) => Err(error),
+            Fast::Ask => self.ask(units),
+        }
+    }
+
+    /// The fast path: until the word lets us through, refuses us, or is found frozen. Lock-free: a failed swap means that
+    /// somebody else got through.
+    #[inline]
+    fn fast_acquire(&self, units: usize) -> Fast {
+        let mut seen = self.word();
+        loop {
+            let decision = seen.acquire(units);
+            let Fast::Go(next) = decision else { return decision };
+            // Ordering: Acquire; pairs with the Release of whoever gave these units back (`release`, `thaw`), so that
+            // what was done under the old permit happens before what is done under this one. A swap needs no Release
+            // to keep earlier ones visible: a read-modify-write continues their release sequence. The failure ordering
+            // is that of `word`, whose place it takes.
+            match self.word.compare_exchange_weak(seen.0, next.0, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return decision,
+                Err(now) => seen = Word(now),
+            }
+        }
+    }
+
+    #[cold]
+    fn ask(&self, units: usize) -> Result<(), TryAcquireError> {
+        self.locked(|ledger| ledger.try_acquire([units])).map_err(TryAcquireError::from)
+    }
+
+    /// Takes `units` (`None`), or stands in the queue for them (the key).
+    #[inline]
+    pub(crate) fn enter(&self, units: usize, waker: &Waker) -> Result<Option<Key>, AcquireError> {
+        match self.fast_acquire(units) {
+            Fast::Go(_) => Ok(None),
+            Fast::No(TryAcquireError::Closed) => Err(AcquireError::Closed),
+            Fast::No(TryAcquireError::ExceedsLimit) => Err(AcquireError::ExceedsLimit),
+            Fast::No(TryAcquireError::NoPermits) | Fast::Ask => self.queue(units, waker),
+        }
+    }
+
+    #[cold]
+    fn queue(&self, units: usize, waker: &Waker) -> Result<Option<Key>, AcquireError> {
+        let mut waker = Some(waker.clone()); // [WAKE-1] Before the lock; left here, it is dropped after it.
+        self.locked(|ledger| match ledger.try_acquire([units]) {
+            Ok(()) => Ok(None),
+            Err(Refusal::Closed) => Err(AcquireError::Closed),
+            Err(Refusal::ExceedsLimit) => Err(AcquireError::ExceedsLimit),
+            Err(Refusal::Full | Refusal::Queued) => {
+                Ok(waker.take().map(|waker| ledger.enqueue([units], waker))) // It is there: set above.
+            }
+        })
+    }
+
+    /// What became of a waiter; if it waits, the caller's waker is the one that will be woken.
+    pub(crate) fn check(&self, key: Key, waker: &Waker) -> Standing {
+        let mut fresh = None; // [WAKE-1] Cloned between two locks, and what it replaces is dropped after the second.
+        loop {
+            match self.look(key, waker, &mut fresh) {
+                Some(standing) => return standing,
+                None => fresh = Some(waker.clone()), // Once: a fresh one is always taken.
+            }
+        }
+    }
+
+    /// `None` if it waits with a waker that would wake somebody else, and there is no fresh one to exchange it for.
+    fn look(&self, key: Key, waker: &Waker, fresh: &mut Option<Waker>) -> Option<Standing> {
+        let mut ledger = lock(&self.ledger); // Not frozen: this moves no units.
+        let Some(stored) = ledger.get_mut(key) else {
+            return Some(if ledger.was_granted(key) { Standing::Granted } else { Standing::Evicted });
+        };
+        if !stored.will_wake(waker) {
+            // will_wake compared two pointers: no user code ran.
+            std::mem::swap(stored, fresh.as_mut()?);
+        }
+        Some(Standing::Waiting)
+    }
+
+    /// A waiter gives up, whatever has become of it.
+    #[cold]
+    pub(crate) fn leave(&self, key: Key, units: usize) {
+        let _waker = self.change(|ledger| {
+            let waker = ledger.cancel(key);
+            if waker.is_none() && ledger.was_granted(key) && !cfg!(anteroom_bug = "cancel_keeps_grant") {
+                ledger.release([units]); // [GATE-3] It was granted, and nobody will use it.
+            }
+            waker
+        }); // [WAKE-1] The waker is dropped here.
+    }
+
+    /// Gives `units` back, and serves whoever waits for them.
+    #[inline]
+    pub(crate) fn release(&self, units: usize) {
+        // Ordering: Relaxed; only what to try first. The swap decides.
+        let mut seen = Word(self.word.load(Ordering::Relaxed));
+        while let Some(next) = seen.release(units) {
+            // Ordering: Release; pairs with the Acquire in `fast_acquire` and in `freeze`, so that what was done under
+            // this permit happens before what is done under the next. Failure: Relaxed, as above.
+            match self.word.compare_exchange_weak(seen.0, next.0, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = Word(now),
+            }
+        }
+        self.release_frozen(units);
+    }
+
+    #[cold]
+    fn release_frozen(&self, units: usize) {
+        self.change(|ledger| ledger.release([units]));
+    }
+
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.change(|ledger| ledger.set_limit([limit]));
+    }
+
+    pub(crate) fn close(&self) {
+        self.change(Ledger::close);
+    }
+
+    /// The word and the number of waiters, at one instant.
+    pub(crate) fn snapshot(&self) -> (Word, usize) {
+        let word = self.word();
+        if !word.is_frozen() {
+            return (word, 0); // [GATE-1]
+        }
+        let ledger = lock(&self.ledger);
+        // If anyone waits, the word is frozen, and stands still while we hold the lock. If nobody does, it moves, but
+        // nobody can begin to wait: any one value that it takes goes with zero.
+        (self.word(), ledger.waiting())
+    }
+
+    pub(crate) fn trim(&self) {
+        lock(&self.ledger).trim();
+    }
+
+    /// Runs an operation that may make room or end admission, and tells everybody whom it concerns [GATE-4].
+    fn change<R>(&self, operation: impl FnOnce(&mut Ledger<Waker>) -> R) -> R {
+        let mut wakes = Wakes::new();
+        let (result, mut more) = self.locked(|ledger| (operation(ledger), wakes.fill(|| next_told(ledger))));
+        wakes.call();
+        while more {
+            // Between two batches the lock is free, but the queue is not empty, so the word is frozen: nobody barges.
+            more = self.locked(|ledger| wakes.fill(|| next_told(ledger)));
+            wakes.call();
+        }
+        wakes.finish();
+        result
+    }
+
+    /// Runs `operation` on a ledger that holds the whole truth, and puts the truth back into the word.
+    fn locked<R>(&self, operation: impl FnOnce(&mut Ledger<Waker>) -> R) -> R {
+        let mut ledger = lock(&self.ledger);
+        let word = self.freeze();
+        ledger.adopt([word.limit()], [word.in_use()]);
+        let result = operation(&mut ledger);
+        self.thaw(&ledger);
+        result
+    }
+
+    /// Stops the fast path, and returns the word as it was left. Only under the lock.
+    fn freeze(&self) -> Word {
+        // Ordering: Relaxed; if FROZEN is set, the last to write was a holder of this lock, which orders us after it.
+        // If not, the value is not used.
+        let seen = Word(self.word.load(Ordering::Relaxed));
+        if seen.is_frozen() {
+            return seen;
+        }
+        // Ordering: Acquire; pairs with the Release in `release`, so that a grant made under this lock happens after
+        // what was done under the permits that made room for it. Nothing of ours is published here: no Release.
+        let last = Word(self.word.fetch_or(FROZEN, Ordering::Acquire));
+        if cfg!(anteroom_bug = "freeze_without_second_look") { seen } else { last }
+    }
+
+    /// Puts the ledger's numbers into the word, and lets the fast path go on unless someone waits. Only under the lock.
+    fn thaw(&self, ledger: &Ledger<Waker>) {
+        let ([limit], [in_use]) = (ledger.limit(), ledger.in_use());
+        let waits = ledger.waiting() > 0 && !cfg!(anteroom_bug = "thaw_with_waiters"); // [GATE-1], [GATE-2]
+        let word = Word::new(limit, in_use, ledger.is_closed(), waits);
+        // Ordering: Release; pairs with the Acquire in `word`, `fast_acquire` and `freeze`. It carries on what `freeze`
+        // acquired, since a plain store ends the release sequences before it. A store is enough: the word is frozen, so
+        // a swap that still expects an unfrozen value fails.
+        self.word.store(word.0, Ordering::Release);
+    }
+}
+
+/// The next who is to be told of its fate: granted, or, once closed, that it will not be.
+fn next_told(ledger: &mut Ledger<Waker>) -> Option<Waker> {
+    if ledger.is_closed() { ledger.evict() } else { ledger.grant().map(|(_units, waker)| waker) }
+}
+
+impl From<Refusal> for TryAcquireError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full | Refusal::Queued => Self::NoPermits,
+            Refusal::Closed => Self::Closed,
+            Refusal::ExceedsLimit => Self::ExceedsLimit,
+        }
+    }
+}
