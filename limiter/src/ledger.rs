@@ -597,3 +597,6 @@ impl fmt::Display for Refusal {
 }
 
 impl Error for Refusal {}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests;
