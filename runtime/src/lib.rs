@@ -1,1 +1,54 @@
 //! An async runtime in which spawning is bounded.
+//!
+//! A task over the limit waits in the *anteroom*: its future stays where its spawner built it, in the spawner's own frame,
+//! and not one byte is allocated for it until there is room.
+//!
+//! ```
+//! let runtime = anteroom::Runtime::builder().max_tasks(100).build().unwrap();
+//! runtime.block_on(async {
+//!     for page in 0..10_000_u32 {
+//!         // Waits here while a hundred are live.
+//!         anteroom::spawn(async move {
+//!             anteroom::yield_now().await; // fetch, parse, store
+//!             page
+//!         })
+//!         .await
+//!         .unwrap();
+//!     }
+//!     assert_eq!(anteroom::metrics().tasks_live_peak, 100);
+//! });
+//! ```
+//!
+//! # Reading order
+//! 1. `task/`: the life of a task. `mod.rs` tells who may touch what, `state.rs` is its protocol as one pure function,
+//!    `waiter.rs` how a future leaves its spawner's frame.
+//! 2. `admission.rs`: who gets in. The permit logic itself is the crate `anteroom-limiter`.
+//! 3. `scheduler/local.rs`: the whole loop on one page; `inbox.rs`: how other threads reach it.
+//! 4. `driver/`: one turn of timers and sockets.
+//! 5. `time/`, `net/`, `blocking.rs`: what futures can wait for.
+//! 6. `spawn.rs`, `runtime.rs`: the front door, and the wiring.
+//!
+//! Each file imports only from those before it, which a test checks.
+
+mod admission;
+mod blocking;
+mod clock;
+mod driver;
+mod metrics;
+pub mod net;
+mod runtime;
+mod scheduler;
+mod spawn;
+mod sync;
+mod task;
+pub mod time;
+mod yield_now;
+
+pub use blocking::spawn_blocking;
+pub use metrics::Metrics;
+pub use runtime::{Builder, Runtime, block_on, metrics};
+pub use spawn::{
+    Join, Spawn, SpawnError, SpawnLocal, TrySpawnError, spawn, spawn_local, spawn_service, try_spawn,
+};
+pub use task::{JoinError, JoinHandle, TaskId};
+pub use yield_now::{YieldNow, yield_now};

@@ -1,0 +1,442 @@
+//! One turn: timers, then wait, then dispatch.
+//!
+//! # Problem
+//! Looking at the system too often costs a microsecond each time; too seldom, and a busy loop starves its sockets and
+//! timers.
+//!
+//! # Idea
+//! Turns go by time. Between polls the clock is read, 27 ns every 64 polls, or sooner when polls are long; timers whose
+//! tick has come fire then, without a system call, and every 100 µs the events are asked for. Only a loop that has nothing
+//! to poll waits.
+//!
+//! # Invariants
+//! - [DRIVER-1] No user code runs while the reactor or the wheel is borrowed: wakers are cloned before, woken and dropped
+//!   after.
+//! - [DRIVER-2] A timer fires at the first tick that is not before its deadline, so never early.
+//! - [DRIVER-3] A wait ends at the next timer, an event or the doorbell; with no timer it has no end, and no timerfd is
+//!   armed.
+//!
+//! # Bounds
+//! 256 events a system call; what is left comes with the next. Timers and sources: see `wheel.rs` and `reactor.rs`.
+//!
+//! # Rejected
+//! A turn every so many polls: with polls of 10 ns it is all overhead, with polls of 1 ms it is far too rare.
+//!
+//! # Read next
+//! `reactor.rs`, `wheel.rs`, `remote.rs`, `timerfd.rs`.
+
+pub(crate) mod reactor;
+pub(crate) mod remote;
+#[cfg(target_os = "linux")]
+mod timerfd;
+pub(crate) mod wheel;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use mio::{Events, Token};
+use reactor::{Direction, IoKey, Look, Reactor};
+use remote::Remote;
+use wheel::{TimerKey, Wheel};
+
+use crate::clock::Clock;
+use crate::scheduler::Park;
+use crate::scheduler::inbox::Doorbell;
+use crate::sync::{Scope, scoped_local};
+use crate::task::body::CACHE_BYTES_IDLE;
+use crate::task::{self, Home, Local};
+
+const BELL: Token = Token(usize::MAX);
+#[cfg(target_os = "linux")]
+const TIMER: Token = Token(usize::MAX - 1);
+
+const EVENTS_MAX: usize = 256;
+/// How long a busy loop goes without asking the system for events.
+const SYSTEM_TURN_EVERY: Duration = Duration::from_micros(100);
+/// The clock is read every so many polls at most, ...
+const POLLS_MAX: u32 = 64;
+/// ... and at least so often, as far as single polls let it.
+const LOOK_EVERY: Duration = Duration::from_micros(25);
+/// Before a wait that may last longer, memory that is kept for reuse goes back.
+const TRIM_BEFORE: Duration = Duration::from_millis(100);
+
+/// Reactor, wheel and clock of one runtime; the owner's alone.
+pub(crate) struct Driver {
+    poll: RefCell<mio::Poll>,
+    events: RefCell<Events>,
+    reactor: RefCell<Reactor>,
+    wheel: RefCell<Wheel>,
+    pub(crate) clock: Clock,
+    resolution: Duration,
+    #[cfg(target_os = "linux")]
+    timer_fd: timerfd::TimerFd,
+    /// The tick for which the timerfd is armed.
+    armed_at: Cell<Option<Duration>>,
+    last_look: Cell<Duration>,
+    last_system_turn: Cell<Duration>,
+    polls_max: Cell<u32>,
+    /// Whether something outside will yet wake a task, so that a paused clock must not run ahead: blocking jobs.
+    is_busy_outside: Box<dyn Fn() -> bool>,
+    pub(crate) remote: &'static Remote,
+    pub(crate) epoch: u32,
+    local: &'static Local,
+}
+
+/// Where the driver of a home is found; made once a home.
+pub(crate) struct Slot {
+    driver: RefCell<Option<Rc<Driver>>>,
+    remote: &'static Remote,
+}
+
+scoped_local! {
+    /// The slot of the runtime that this thread is inside of.
+    static CURRENT: Slot;
+}
+
+impl Slot {
+    pub(crate) fn of(home: &'static Home, local: &Local) -> &'static Slot {
+        local.layer(|| Slot { driver: RefCell::new(None), remote: Box::leak(Box::new(Remote::new(home))) })
+    }
+
+    /// Makes the driver of this home.
+    pub(crate) fn open(
+        &'static self,
+        local: &'static Local,
+        paused: bool,
+        resolution: Duration,
+        is_busy_outside: Box<dyn Fn() -> bool>,
+    ) -> io::Result<(Rc<Driver>, Arc<dyn Doorbell>)> {
+        let poll = mio::Poll::new()?;
+        let bell = Arc::new(Bell(mio::Waker::new(poll.registry(), BELL)?));
+        let driver = Rc::new(Driver {
+            #[cfg(target_os = "linux")]
+            timer_fd: timerfd::TimerFd::new(poll.registry(), TIMER)?,
+            poll: RefCell::new(poll),
+            events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
+            reactor: RefCell::new(Reactor::new()),
+            wheel: RefCell::new(Wheel::new()),
+            clock: Clock::new(paused),
+            resolution,
+            armed_at: Cell::new(None),
+            last_look: Cell::new(Duration::ZERO),
+            last_system_turn: Cell::new(Duration::ZERO),
+            polls_max: Cell::new(POLLS_MAX),
+            is_busy_outside,
+            remote: self.remote,
+            epoch: self.remote.open(),
+            local,
+        });
+        let old = self.driver.replace(Some(driver.clone()));
+        debug_assert!(old.is_none(), "a home has one runtime at a time");
+        Ok((driver, bell))
+    }
+
+    /// Takes the driver away; what stood in it is dropped here, with nothing borrowed.
+    pub(crate) fn close(&self) {
+        drop(self.remote.close());
+        let driver = self.driver.take();
+        drop(driver);
+    }
+
+    /// Makes [`with`] find this driver until the guard is dropped.
+    pub(crate) fn enter(&'static self) -> Scope<Slot> {
+        Scope::enter(&CURRENT, self)
+    }
+}
+
+/// Calls `f` with the driver of the runtime that this thread is inside of.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(&Driver) -> R) -> Option<R> {
+    let slot = CURRENT.with(Cell::get)?;
+    slot.driver.borrow().as_deref().map(f)
+}
+
+/// Calls `f` with the driver of `epoch` behind `remote`, if this thread is its owner and inside of it.
+#[inline]
+pub(crate) fn with_own<R>(remote: &'static Remote, epoch: u32, f: impl FnOnce(&Driver) -> R) -> Option<R> {
+    let slot = CURRENT.with(Cell::get).filter(|slot| std::ptr::eq(slot.remote, remote))?;
+    slot.driver.borrow().as_deref().filter(|driver| driver.epoch == epoch).map(f)
+}
+
+struct Bell(mio::Waker);
+
+impl Doorbell for Bell {
+    fn ring(&self) {
+        // It fails only if the system is out of memory for a counter that exists already; the next ring tries again.
+        let _ = self.0.wake();
+    }
+}
+
+impl Driver {
+    /// The tick at which something with this deadline is due: the first that is not before it.
+    #[inline]
+    fn tick_of(&self, deadline: Duration) -> u64 {
+        let (nanos, resolution) = (deadline.as_nanos(), self.resolution.as_nanos());
+        u64::try_from(nanos.div_ceil(resolution)).unwrap_or(u64::MAX)
+    }
+
+    fn time_of(&self, tick: u64) -> Duration {
+        let nanos = u128::from(tick).saturating_mul(self.resolution.as_nanos());
+        u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+    }
+
+    /// Wakes `waker` at `deadline` or up to one tick later; `None` if it has passed.
+    #[inline]
+    pub(crate) fn set_timer(&self, deadline: Instant, waker: &Waker) -> Option<TimerKey> {
+        let tick = self.tick_of(self.clock.since_start(deadline));
+        if tick <= self.wheel.borrow().now() {
+            return None;
+        }
+        let waker = waker.clone();
+        Some(self.wheel.borrow_mut().insert(tick, waker))
+    }
+
+    /// Whether a timer still waits; then `waker` is the one to wake.
+    #[inline]
+    pub(crate) fn poll_timer(&self, key: TimerKey, waker: &Waker) -> Poll<()> {
+        match self.wheel.borrow_mut().waker_mut(key) {
+            None => return Poll::Ready(()),
+            Some(old) if old.will_wake(waker) => return Poll::Pending,
+            Some(_) => {}
+        }
+        let mut new = waker.clone();
+        if let Some(old) = self.wheel.borrow_mut().waker_mut(key) {
+            std::mem::swap(old, &mut new);
+        }
+        drop(new);
+        Poll::Pending
+    }
+
+    #[inline]
+    pub(crate) fn cancel_timer(&self, key: TimerKey) {
+        let waker = self.wheel.borrow_mut().cancel(key);
+        drop(waker);
+    }
+
+    pub(crate) fn register(&self, source: &mut dyn Source) -> io::Result<IoKey> {
+        self.reactor.borrow_mut().register(self.poll.borrow().registry(), source)
+    }
+
+    pub(crate) fn deregister(&self, key: IoKey, source: &mut dyn Source) {
+        // It fails only for a file that was closed behind our back, and then there is nothing to take away.
+        let _ = self.poll.borrow().registry().deregister(source);
+        self.forget(key);
+    }
+
+    fn forget(&self, key: IoKey) {
+        let wakers = self.reactor.borrow_mut().remove(key);
+        drop(wakers);
+    }
+
+    /// Ready when it is worth trying; else `cx`'s waker is woken at the next edge.
+    #[inline]
+    pub(crate) fn poll_ready(&self, key: IoKey, direction: Direction, cx: &Context<'_>) -> Poll<()> {
+        let look = self.reactor.borrow_mut().look(key, direction, cx.waker());
+        match look {
+            Look::Ready => Poll::Ready(()),
+            Look::Watched => Poll::Pending,
+            Look::Unwatched => {
+                let waker = cx.waker().clone();
+                let old = self.reactor.borrow_mut().watch(key, direction, waker);
+                drop(old);
+                Poll::Pending
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn clear(&self, key: IoKey, direction: Direction) {
+        self.reactor.borrow_mut().clear(key, direction);
+    }
+
+    #[inline]
+    pub(crate) fn clear_partial(&self, key: IoKey, direction: Direction) {
+        self.reactor.borrow_mut().clear_partial(key, direction);
+    }
+
+    /// How many timers wait, and how many sources are open.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.wheel.borrow().len(), self.reactor.borrow().len())
+    }
+
+    /// Moves a paused clock on by `by`, and fires what is due then.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance_to(self.clock.elapsed().saturating_add(by));
+        self.fire(self.clock.elapsed());
+    }
+
+    /// Fires all timers whose tick has come.
+    #[inline]
+    fn fire(&self, now: Duration) {
+        let tick = u64::try_from(now.as_nanos() / self.resolution.as_nanos()).unwrap_or(u64::MAX);
+        {
+            let mut wheel = self.wheel.borrow_mut();
+            if wheel.now() == tick && wheel.next() != Some(tick) {
+                return;
+            }
+            wheel.advance(tick);
+        }
+        loop {
+            let due = self.wheel.borrow_mut().pop_due();
+            let Some(waker) = due else { break };
+            task::quietly(|| waker.wake());
+        }
+    }
+
+    /// One system call: takes the events, waiting for them at most `timeout`, and wakes whom they concern.
+    fn system_turn(&self, timeout: Option<Duration>) {
+        let mut events = self.events.borrow_mut();
+        let result = self.poll.borrow_mut().poll(&mut events, timeout);
+        match result {
+            Ok(()) => {}
+            // A signal; the loop comes back if there is still nothing to do.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) => panic!("waiting for events failed: {error}"),
+        }
+        for event in events.iter() {
+            match event.token() {
+                BELL => {}
+                #[cfg(target_os = "linux")]
+                TIMER => self.armed_at.set(None),
+                _ => {
+                    let (reader, writer) = self.reactor.borrow_mut().dispatch(event);
+                    for waker in [reader, writer].into_iter().flatten() {
+                        task::quietly(|| waker.wake());
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long `epoll_wait` may wait so that it serves a timer at `deadline`, arming the timerfd where that is too coarse.
+    #[cfg(target_os = "linux")]
+    fn timeout_until(&self, deadline: Option<Duration>, now: Duration) -> Option<Duration> {
+        let Some(deadline) = deadline else {
+            // [DRIVER-3]
+            if self.armed_at.take().is_some() {
+                self.timer_fd.set(None);
+            }
+            return None;
+        };
+        let left = deadline.saturating_sub(now);
+        let over = left.subsec_nanos() % 1_000_000;
+        let late = if over == 0 { 0 } else { 1_000_000 - over };
+        if left.is_zero() || Duration::from_nanos(late.into()) <= self.resolution {
+            return Some(left);
+        }
+        if self.armed_at.get().is_none_or(|armed_at| armed_at > deadline) {
+            self.timer_fd.set(Some(left));
+            self.armed_at.set(Some(deadline));
+        }
+        None
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn timeout_until(&self, deadline: Option<Duration>, now: Duration) -> Option<Duration> {
+        deadline.map(|deadline| deadline.saturating_sub(now))
+    }
+
+    /// A paused clock: if no event is there, time jumps to the next timer.
+    fn park_paused(&self, may_wait: &dyn Fn() -> bool) {
+        self.system_turn(Some(Duration::ZERO));
+        // In this order: who is no longer busy has sent its wake before, and the inbox shows it.
+        let is_busy = (self.is_busy_outside)();
+        if !self.local.queue.is_empty() || !may_wait() {
+            return;
+        }
+        let next = self.wheel.borrow().next();
+        match next {
+            Some(tick) if !is_busy => {
+                self.clock.advance_to(self.time_of(tick));
+                self.fire(self.clock.elapsed());
+            }
+            _ => self.system_turn(None),
+        }
+    }
+}
+
+impl Park for Driver {
+    fn turn(&self) -> u32 {
+        let now = self.clock.elapsed();
+        self.fire(now);
+        if self.clock.is_paused() {
+            // Its time says nothing about how long the polls took.
+            self.system_turn(Some(Duration::ZERO));
+            return POLLS_MAX;
+        }
+        let since_look = now.saturating_sub(self.last_look.replace(now));
+        if now.saturating_sub(self.last_system_turn.get()) >= SYSTEM_TURN_EVERY {
+            self.system_turn(Some(Duration::ZERO));
+            self.last_system_turn.set(now);
+        }
+        let polls_max = self.polls_max.get();
+        let polls_max = match since_look {
+            long if long > LOOK_EVERY => (polls_max / 4).max(1),
+            short if short < LOOK_EVERY / 4 => (polls_max * 2).min(POLLS_MAX),
+            _ => polls_max,
+        };
+        self.polls_max.set(polls_max);
+        polls_max
+    }
+
+    fn park(&self, may_wait: &dyn Fn() -> bool) {
+        if self.clock.is_paused() {
+            return self.park_paused(may_wait);
+        }
+        let next = self.wheel.borrow().next();
+        let deadline = next.map(|tick| self.time_of(tick));
+        let timeout = match deadline {
+            None => self.timeout_until(None, Duration::ZERO),
+            Some(deadline) => {
+                let now = self.clock.elapsed();
+                if deadline <= now {
+                    return self.fire(now);
+                }
+                self.timeout_until(Some(deadline), now)
+            }
+        };
+        if next.is_none() || timeout.is_some_and(|timeout| timeout > TRIM_BEFORE) {
+            self.local.cache.trim(CACHE_BYTES_IDLE);
+        }
+        if !may_wait() {
+            return;
+        }
+        self.system_turn(timeout);
+        let now = self.clock.elapsed();
+        self.last_look.set(now);
+        self.last_system_turn.set(now);
+        self.fire(now);
+    }
+
+    fn collect(&self) {
+        let mail = self.remote.take();
+        for key in mail.timers {
+            self.cancel_timer(key);
+        }
+        for key in mail.sources {
+            self.forget(key);
+        }
+        for ((key, direction), (fd, waker)) in mail.waits {
+            self.clear(key, direction);
+            let old = self.reactor.borrow_mut().watch(key, direction, waker);
+            drop(old);
+            self.rearm(key, fd);
+        }
+    }
+}
+
+impl Driver {
+    /// Makes the system tell again of what is ready: another thread may have missed the edge.
+    #[cfg(unix)]
+    fn rearm(&self, key: IoKey, fd: i32) {
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        let poll = self.poll.borrow();
+        // It fails if the file was closed meanwhile; then a letter to forget it follows.
+        let _ = poll.registry().reregister(&mut mio::unix::SourceFd(&fd), Reactor::token(key), interest);
+    }
+}

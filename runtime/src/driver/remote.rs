@@ -1,0 +1,124 @@
+//! What sockets and timers ask of their driver from other threads.
+//!
+//! # Problem
+//! A socket and a sleep are `Send`, so safe code can poll and drop them anywhere; but the reactor and the wheel are the
+//! owner's alone.
+//!
+//! # Idea
+//! A [`Remote`] is a letter box that lives as long as the home: a timer to cancel, a source to forget, a waker for the next
+//! edge. The owner empties it when its attention is called. An epoch tells whether the runtime that a resource was made by
+//! is still there: if not, nothing is posted, since nobody would read it.
+//!
+//! # Bounds
+//! One letter a timer, a source, and a source's direction: a newer one takes the place of an older.
+//!
+//! # Read next
+//! `mod.rs`, which reads the letters.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::task::Waker;
+
+use super::reactor::{Direction, IoKey};
+use super::wheel::TimerKey;
+use crate::sync::{Mutex, lock};
+use crate::task::Home;
+
+/// The letter box of one home.
+pub(crate) struct Remote {
+    home: &'static Home,
+    mail: Mutex<Mail>,
+}
+
+/// What was posted since the owner last looked.
+#[derive(Default)]
+pub(crate) struct Mail {
+    epoch: u32,
+    pub(super) open: bool,
+    pub(super) timers: Vec<TimerKey>,
+    pub(super) sources: Vec<IoKey>,
+    pub(super) waits: BTreeMap<(IoKey, Direction), (i32, Waker)>,
+}
+
+impl Remote {
+    pub(super) fn new(home: &'static Home) -> Self {
+        Self { home, mail: Mutex::new(Mail::default()) }
+    }
+
+    /// Begins an epoch, for a driver that has just been made.
+    pub(super) fn open(&self) -> u32 {
+        let mut mail = lock(&self.mail);
+        mail.epoch = mail.epoch.wrapping_add(1);
+        mail.open = true;
+        mail.epoch
+    }
+
+    /// Ends it; what nobody has read is returned, to be dropped unlocked.
+    pub(super) fn close(&self) -> Mail {
+        let mut mail = lock(&self.mail);
+        let epoch = mail.epoch;
+        std::mem::replace(&mut *mail, Mail { epoch, ..Mail::default() })
+    }
+
+    /// All letters; the box is empty afterwards.
+    pub(super) fn take(&self) -> Mail {
+        let mut mail = lock(&self.mail);
+        let (epoch, open) = (mail.epoch, mail.open);
+        std::mem::replace(&mut *mail, Mail { epoch, open, ..Mail::default() })
+    }
+
+    /// Posts, if the driver of `epoch` is still there.
+    fn post<T>(&self, epoch: u32, letter: impl FnOnce(&mut Mail) -> T) -> Option<T> {
+        let posted = {
+            let mut mail = lock(&self.mail);
+            (mail.open && mail.epoch == epoch).then(|| letter(&mut mail))
+        };
+        if posted.is_some() {
+            self.home.shared.inbox.call_attention();
+        }
+        posted
+    }
+
+    pub(crate) fn cancel_timer(&self, epoch: u32, key: TimerKey) {
+        self.post(epoch, |mail| mail.timers.push(key));
+    }
+
+    /// To be called before the file is closed, so that its number is not another's when the letter is read.
+    pub(crate) fn forget_source(&self, epoch: u32, key: IoKey) {
+        let waits = self.post(epoch, |mail| {
+            mail.sources.push(key);
+            let read = mail.waits.remove(&(key, Direction::Read));
+            (read, mail.waits.remove(&(key, Direction::Write)))
+        });
+        drop(waits);
+    }
+
+    /// Asks for `waker` to be woken when `fd` is next ready.
+    ///
+    /// # Errors
+    /// If the runtime of the socket is gone.
+    pub(crate) fn wait(
+        &self,
+        epoch: u32,
+        key: IoKey,
+        direction: Direction,
+        fd: i32,
+        waker: Waker,
+    ) -> io::Result<()> {
+        match self.post(epoch, |mail| mail.waits.insert((key, direction), (fd, waker))) {
+            Some(old) => {
+                drop(old);
+                Ok(())
+            }
+            None => Err(gone()),
+        }
+    }
+}
+
+/// The error of a socket that has outlived its runtime.
+pub(crate) fn gone() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "the runtime of this socket was dropped, and nothing watches it any more",
+    )
+}

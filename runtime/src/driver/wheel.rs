@@ -1,0 +1,360 @@
+//! Timers: a hierarchical wheel of entries linked by index.
+//!
+//! # Problem
+//! A runtime has up to a million timers, most of which are cancelled long before they fire. Insert and cancel must take a
+//! few nanoseconds whatever their number, and nothing may depend on how far away a deadline is.
+//!
+//! # Idea
+//! Time is counted in ticks. Level 0 has 64 slots of one tick, level 1 of 64 ticks, level 2 of 4,096, and so on: eleven
+//! levels cover all 64 bits, so no deadline wraps and none needs a special case. An entry stands at the level of the highest
+//! bit in which its deadline differs from now, in the slot that its bits at that level name:
+//!
+//! ```text
+//!   now       0…0 000101 110010 000111          level 2 slot 5 | level 1 slot 50 | level 0 slot 7
+//!   deadline  0…0 000101 111001 000000          differs first in level 1: stands in slot 57 of level 1
+//! ```
+//!
+//! When now reaches the start of a slot of a higher level, its entries fall to lower ones. The next slot to be looked at is
+//! the first bit of the first level that has one, so that takes two instructions a level.
+//!
+//! # Invariants
+//! - [WHEEL-1] Every entry in a slot of level L shares with `now` all bits above that level, and its slot is beyond now's.
+//! - [WHEEL-2] An entry is removed when it fires, so a key that is not found has fired or was cancelled, never both.
+//! - [WHEEL-3] `now` never goes back.
+//!
+//! # Rejected
+//! A heap: its insert moves entries for as many levels as it is deep, and a cancel needs their positions.
+//!
+//! # Bounds
+//! As many entries as there are `Sleep`s that wait. Firing is bounded by their number.
+//!
+//! # Read next
+//! `mod.rs`, which turns time into ticks.
+
+use std::task::Waker;
+
+use slab::Slab;
+
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = 11;
+const NONE: u32 = u32::MAX;
+
+/// Names a timer; a key whose timer has fired names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimerKey {
+    index: u32,
+    stamp: u32,
+}
+
+struct Entry {
+    deadline: u64,
+    waker: Waker,
+    prev: u32,
+    next: u32,
+    stamp: u32,
+    level: u8,
+    slot: u8,
+}
+
+/// All timers of one runtime, by tick.
+pub(crate) struct Wheel {
+    now: u64,
+    entries: Slab<Entry>,
+    heads: Box<[[u32; SLOTS]; LEVELS]>,
+    occupied: [u64; LEVELS],
+    /// Entries whose time has come, in a list of their own until they are popped.
+    due: u32,
+    stamp: u32,
+}
+
+/// The slot of `tick` at `level`.
+const fn slot_of(tick: u64, level: usize) -> usize {
+    (tick >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1)
+}
+
+/// The level at which `deadline`, which is after `now`, stands.
+const fn level_of(now: u64, deadline: u64) -> usize {
+    ((u64::BITS - 1 - ((now ^ deadline) | 1).leading_zeros()) / SLOT_BITS) as usize
+}
+
+impl Wheel {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: 0,
+            entries: Slab::new(),
+            heads: Box::new([[NONE; SLOTS]; LEVELS]),
+            occupied: [0; LEVELS],
+            due: NONE,
+            stamp: 0,
+        }
+    }
+
+    /// The tick up to which all has fired.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// How many timers wait.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Wakes `waker` at `deadline`; a deadline that has come is due at once.
+    #[inline]
+    pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> TimerKey {
+        self.stamp = self.stamp.wrapping_add(1);
+        let stamp = self.stamp;
+        let entry = Entry { deadline, waker, prev: NONE, next: NONE, stamp, level: 0, slot: 0 };
+        let index = u32::try_from(self.entries.insert(entry)).expect("fewer than 2^32 timers");
+        self.link(index);
+        TimerKey { index, stamp }
+    }
+
+    /// Removes a timer and gives its waker back; `None` if it has fired.
+    #[inline]
+    pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
+        self.get(key)?;
+        self.unlink(key.index);
+        Some(self.entries.remove(key.index as usize).waker)
+    }
+
+    /// The waker of a timer that has not fired.
+    #[inline]
+    pub(crate) fn waker_mut(&mut self, key: TimerKey) -> Option<&mut Waker> {
+        self.get(key)?;
+        Some(&mut self.entries[key.index as usize].waker)
+    }
+
+    fn get(&self, key: TimerKey) -> Option<&Entry> {
+        self.entries.get(key.index as usize).filter(|entry| entry.stamp == key.stamp)
+    }
+
+    /// When the wheel must be looked at next: no timer is due before. It may be earlier than the first deadline.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<u64> {
+        if self.due != NONE {
+            return Some(self.now);
+        }
+        self.next_slot().map(|(_, _, start)| start)
+    }
+
+    #[inline]
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        let level = self.occupied.iter().position(|&bits| bits != 0)?;
+        let slot = self.occupied[level].trailing_zeros() as usize;
+        let shift = SLOT_BITS * level as u32;
+        let block = self.now >> shift & !(SLOTS as u64 - 1);
+        Some((level, slot, (block | slot as u64) << shift))
+    }
+
+    /// Moves time on to `to`; what is due by then waits for [`pop_due`](Self::pop_due).
+    pub(crate) fn advance(&mut self, to: u64) {
+        while let Some((level, slot, start)) = self.next_slot() {
+            if start > to {
+                break;
+            }
+            self.now = start;
+            self.occupied[level] &= !(1 << slot);
+            let mut index = std::mem::replace(&mut self.heads[level][slot], NONE);
+            while index != NONE {
+                let next = self.entries[index as usize].next;
+                self.link(index);
+                index = next;
+            }
+        }
+        self.now = self.now.max(to);
+    }
+
+    /// Removes a timer that is due; its waker is the caller's to wake, with nothing borrowed.
+    #[inline]
+    pub(crate) fn pop_due(&mut self) -> Option<Waker> {
+        let index = self.due;
+        if index == NONE {
+            return None;
+        }
+        self.unlink(index);
+        Some(self.entries.remove(index as usize).waker)
+    }
+
+    /// Puts an entry where its deadline and now say.
+    fn link(&mut self, index: u32) {
+        let deadline = self.entries[index as usize].deadline;
+        let (level, slot) = if deadline <= self.now {
+            (LEVELS, 0)
+        } else {
+            let level = level_of(self.now, deadline);
+            (level, slot_of(deadline, level))
+        };
+        let head = self.head(level, slot);
+        let next = std::mem::replace(head, index);
+        if level < LEVELS {
+            self.occupied[level] |= 1 << slot;
+        }
+        if next != NONE {
+            self.entries[next as usize].prev = index;
+        }
+        let entry = &mut self.entries[index as usize];
+        (entry.prev, entry.next, entry.level, entry.slot) = (NONE, next, level as u8, slot as u8);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let &Entry { prev, next, level, slot, .. } = &self.entries[index as usize];
+        let (level, slot) = (usize::from(level), usize::from(slot));
+        if next != NONE {
+            self.entries[next as usize].prev = prev;
+        }
+        if prev != NONE {
+            self.entries[prev as usize].next = next;
+            return;
+        }
+        *self.head(level, slot) = next;
+        if next == NONE && level < LEVELS {
+            self.occupied[level] &= !(1 << slot);
+        }
+    }
+
+    /// The list of a slot; one level above the last is the list of what is due.
+    fn head(&mut self, level: usize, slot: usize) -> &mut u32 {
+        if level == LEVELS { &mut self.due } else { &mut self.heads[level][slot] }
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Two years of ticks of 100 µs.
+    const TWO_YEARS: u64 = 2 * 365 * 86_400 * 10_000;
+
+    /// A waker that says which timer it was.
+    fn numbered(number: usize) -> (Waker, std::sync::Arc<Numbered>) {
+        let inner = std::sync::Arc::new(Numbered(number));
+        (Waker::from(inner.clone()), inner)
+    }
+
+    struct Numbered(usize);
+
+    impl std::task::Wake for Numbered {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+
+    fn number_of(waker: &Waker) -> usize {
+        // What identifies it is the address of the Arc that the test keeps.
+        waker.data().addr()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64),
+        Cancel(usize),
+        Advance(u64),
+    }
+
+    fn spans() -> impl Strategy<Value = u64> {
+        prop_oneof![0..4_u64, 0..130_u64, 0..10_000_u64, 0..TWO_YEARS / 50]
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => spans().prop_map(Step::Insert),
+            2 => any::<usize>().prop_map(Step::Cancel),
+            3 => spans().prop_map(Step::Advance),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    proptest! {
+        #[test]
+        // bugs.md 41: whatever the level, whatever the time that has passed; bugs.md 42: fired or cancelled, never both.
+        fn it_fires_what_a_sorted_map_fires(steps in steps(), start in 0..TWO_YEARS) {
+            let mut wheel = Wheel::new();
+            wheel.advance(start);
+            let mut model = BTreeMap::new();
+            let mut keys = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert(after) => {
+                        let (waker, keep) = numbered(number);
+                        let deadline = wheel.now() + after;
+                        let key = wheel.insert(deadline, waker.clone());
+                        model.insert((deadline, number_of(&waker)), ());
+                        keys.push((key, deadline, number_of(&waker), keep));
+                    }
+                    Step::Cancel(which) if !keys.is_empty() => {
+                        let (key, deadline, id, keep) = &keys[which % keys.len()];
+                        let waited = model.remove(&(*deadline, *id)).is_some();
+                        prop_assert_eq!(wheel.cancel(*key).is_some(), waited, "timer {}", keep.0);
+                    }
+                    Step::Cancel(_) => {}
+                    Step::Advance(by) => {
+                        let to = wheel.now() + by;
+                        wheel.advance(to);
+                        let later = model.split_off(&(to + 1, 0));
+                        let mut due: Vec<usize> = std::mem::replace(&mut model, later).into_keys().map(|(_, id)| id).collect();
+                        let mut fired = Vec::new();
+                        while let Some(waker) = wheel.pop_due() {
+                            fired.push(number_of(&waker));
+                        }
+                        due.sort_unstable();
+                        fired.sort_unstable();
+                        prop_assert_eq!(fired, due);
+                    }
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+                if let Some((&(first, _), ())) = model.first_key_value() {
+                    let next = wheel.next().expect("there are timers");
+                    prop_assert!(next <= first && next >= wheel.now());
+                } else {
+                    prop_assert_eq!(wheel.next(), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_simulated_years_of_a_timer_a_day() {
+        // bugs.md 41
+        let (mut wheel, mut fired) = (Wheel::new(), 0);
+        const DAY: u64 = TWO_YEARS / 730;
+        while wheel.now() < TWO_YEARS {
+            let deadline = wheel.now() + DAY;
+            wheel.insert(deadline, Waker::noop().clone());
+            while wheel.pop_due().is_none() {
+                let next = wheel.next().expect("it waits");
+                assert!(next <= deadline);
+                wheel.advance(next);
+            }
+            assert_eq!(wheel.now(), deadline);
+            fired += 1;
+        }
+        assert_eq!(fired, 730);
+    }
+
+    #[test]
+    fn a_timer_at_the_current_tick_is_due_at_once() {
+        // bugs.md 40
+        let mut wheel = Wheel::new();
+        wheel.advance(1_000);
+        wheel.insert(1_000, Waker::noop().clone());
+        wheel.insert(3, Waker::noop().clone());
+        assert_eq!(wheel.next(), Some(1_000));
+        assert!(wheel.pop_due().is_some() && wheel.pop_due().is_some() && wheel.pop_due().is_none());
+    }
+
+    #[test]
+    fn the_farthest_deadline_waits_and_can_be_cancelled() {
+        // bugs.md 43
+        let mut wheel = Wheel::new();
+        wheel.advance(12_345);
+        let key = wheel.insert(u64::MAX, Waker::noop().clone());
+        wheel.advance(u64::MAX - 1);
+        assert!(wheel.pop_due().is_none());
+        assert!(wheel.cancel(key).is_some() && wheel.cancel(key).is_none());
+    }
+}

@@ -1,0 +1,20 @@
+//! TCP over the reactor, and names.
+//!
+//! # Problem
+//! A socket that would block must leave the thread to others and be tried again when the system says so, on whatever
+//! thread it is by then.
+//!
+//! # Idea
+//! [`Registered`](registered::Registered) ties a mio source to its entry in the reactor and has the one function that tries
+//! an operation until it works or must wait; sockets are thin over it. Methods take `&self`: one task may read while another
+//! writes. One waker waits a direction; a second reader takes the place of the first.
+//!
+//! # Read next
+//! `registered.rs`, then `tcp.rs`, `address.rs`.
+
+mod address;
+mod registered;
+mod tcp;
+
+pub use address::{ToAddress, lookup_host};
+pub use tcp::{TcpListener, TcpStream};

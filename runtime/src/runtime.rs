@@ -1,0 +1,358 @@
+//! The runtime: where all parts are wired together, and nothing else.
+//!
+//! # Problem
+//! A home, admission, a driver, a pool and a loop must come up together, be found by the thread that is inside, and go down
+//! in an order in which nothing is left behind.
+//!
+//! # Idea
+//! [`Builder`] checks what it was given before anything is made. [`Runtime`] holds the parts; `block_on` enters them all and
+//! runs the loop. Dropping it closes admission, drops every task on this thread, then the driver, then gives the home back.
+//!
+//! # Invariants
+//! - [RUNTIME-1] After the drop no future of this runtime exists; outputs that were stored stay with their handles.
+//!
+//! # Read next
+//! `scheduler/local.rs`, the loop.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::{self, Admission, Limits};
+use crate::blocking::{self, Pool};
+use crate::driver::{self, Driver};
+use crate::metrics::Metrics;
+use crate::scheduler::local::Scheduler;
+use crate::sync::Scope;
+use crate::task::{self, Entered, Local, Owner};
+
+/// What a runtime is built with.
+///
+/// ```
+/// let runtime = anteroom::Builder::new().max_tasks(100).build().unwrap();
+/// assert_eq!(runtime.metrics().tasks_max, 100);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Builder {
+    max_tasks: usize,
+    max_task_bytes: Option<usize>,
+    service_tasks: usize,
+    blocking_threads: usize,
+    blocking_queue: usize,
+    timer_resolution: Duration,
+    paused_clock: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// The defaults: 4,096 tasks, 16 services, 4 blocking threads with a queue of 64, timers to 100 µs.
+    pub fn new() -> Self {
+        Self {
+            max_tasks: 4_096,
+            max_task_bytes: None,
+            service_tasks: 16,
+            blocking_threads: 4,
+            blocking_queue: 64,
+            timer_resolution: Duration::from_micros(100),
+            paused_clock: false,
+        }
+    }
+
+    /// How many tasks may be live at once; more wait in their spawners' frames. 4,096 by default.
+    #[must_use]
+    pub fn max_tasks(mut self, tasks: usize) -> Self {
+        self.max_tasks = tasks;
+        self
+    }
+
+    /// How many bytes the futures of live tasks may take together. Not bounded by default.
+    #[must_use]
+    pub fn max_task_bytes(mut self, bytes: usize) -> Self {
+        self.max_task_bytes = Some(bytes);
+        self
+    }
+
+    /// How many services may be live at once, besides the tasks. 16 by default; 0 means none.
+    #[must_use]
+    pub fn service_tasks(mut self, services: usize) -> Self {
+        self.service_tasks = services;
+        self
+    }
+
+    /// How many threads may run blocking jobs. 4 by default; they start when they are needed.
+    #[must_use]
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.blocking_threads = threads;
+        self
+    }
+
+    /// How many blocking jobs may wait for a thread; more wait in their callers' frames. 64 by default; 0 means none.
+    #[must_use]
+    pub fn blocking_queue(mut self, jobs: usize) -> Self {
+        self.blocking_queue = jobs;
+        self
+    }
+
+    /// How late a timer may be for our part, and how close two must be to fire together. 100 µs by default.
+    #[must_use]
+    pub fn timer_resolution(mut self, resolution: Duration) -> Self {
+        self.timer_resolution = resolution;
+        self
+    }
+
+    /// A clock for tests: it stands still while anything can run, and jumps to the next timer when nothing can.
+    #[must_use]
+    pub fn paused_clock(mut self, paused: bool) -> Self {
+        self.paused_clock = paused;
+        self
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let refuse = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        // Headers are counted in a `u32` at most, and permits of the pool in 31 bits.
+        const COUNT_MAX: usize = 1 << 30;
+        for (name, value, min) in [
+            ("max_tasks", self.max_tasks, 1),
+            ("service_tasks", self.service_tasks, 0),
+            ("blocking_threads", self.blocking_threads, 1),
+            ("blocking_queue", self.blocking_queue, 0),
+        ] {
+            if value < min {
+                return refuse(format!("{name}({value}): must be at least {min}"));
+            }
+            if value > COUNT_MAX {
+                return refuse(format!("{name}({value}): must be at most {COUNT_MAX}"));
+            }
+        }
+        if self.max_task_bytes == Some(0) {
+            return refuse("max_task_bytes(0): no task with a future of any size would fit".into());
+        }
+        let resolution = self.timer_resolution;
+        if resolution < Duration::from_micros(1) || resolution > Duration::from_secs(1) {
+            return refuse(format!("timer_resolution({resolution:?}): must be between 1 µs and 1 s"));
+        }
+        Ok(())
+    }
+
+    /// Builds the runtime.
+    ///
+    /// ```
+    /// let error = anteroom::Builder::new().max_tasks(0).build().unwrap_err();
+    /// assert_eq!(error.to_string(), "max_tasks(0): must be at least 1");
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` that names an option of no use; and the system's, when it gives no epoll, eventfd or timerfd.
+    pub fn build(self) -> io::Result<Runtime> {
+        self.check()?;
+        let owner = Owner::new();
+        let home = owner.home();
+        let entered = owner.enter();
+        let local = home.local().expect("this thread has just become the owner");
+        let pool = Pool::new(self.blocking_threads, self.blocking_queue);
+        let slot = driver::Slot::of(home, local);
+        let is_busy_outside = {
+            let pool = pool.clone();
+            Box::new(move || pool.is_busy())
+        };
+        let (driver, doorbell) =
+            slot.open(local, self.paused_clock, self.timer_resolution, is_busy_outside)?;
+        home.shared.inbox.set_doorbell(Some(doorbell));
+        let admission = Admission::of(home, local);
+        admission.open(Limits {
+            tasks_max: self.max_tasks,
+            task_bytes_max: self.max_task_bytes.unwrap_or(usize::MAX),
+            services_max: self.service_tasks,
+        });
+        let blocking = blocking::Slot::of(local);
+        blocking.set(Some(pool.clone()));
+        drop(entered);
+        let scheduler = Scheduler::new(home, local, admission);
+        Ok(Runtime {
+            scheduler,
+            driver,
+            pool,
+            slot,
+            admission,
+            blocking,
+            local,
+            is_entered: Cell::new(false),
+            owner,
+        })
+    }
+}
+
+/// The single-threaded runtime: everything runs on the thread that calls [`block_on`](Self::block_on).
+///
+/// ```
+/// let runtime = anteroom::Runtime::new().unwrap();
+/// assert_eq!(runtime.block_on(async { 1 + 1 }), 2);
+/// ```
+///
+/// # Bounds
+/// `Builder::max_tasks` tasks and `Builder::service_tasks` services. Dropping it drops every task, on this thread, without
+/// waiting for blocking jobs that have begun; outputs that were not taken stay with their handles.
+pub struct Runtime {
+    scheduler: Scheduler,
+    driver: Rc<Driver>,
+    pool: Arc<Pool>,
+    slot: &'static driver::Slot,
+    admission: &'static Admission,
+    blocking: &'static blocking::Slot,
+    local: &'static Local,
+    is_entered: Cell<bool>,
+    /// Last, so that the home is given back when all else is gone.
+    owner: Owner,
+}
+
+/// While it lives, this thread is inside the runtime.
+struct Inside<'a> {
+    runtime: &'a Runtime,
+    _parts: (Entered<'a>, Scope<Admission>, Scope<driver::Slot>, Scope<blocking::Slot>),
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.runtime.is_entered.set(false);
+    }
+}
+
+impl Runtime {
+    /// A runtime with the defaults of [`Builder::new`].
+    ///
+    /// # Errors
+    /// The system's, when it gives no epoll, eventfd or timerfd.
+    pub fn new() -> io::Result<Runtime> {
+        Builder::new().build()
+    }
+
+    /// The same as [`Builder::new`].
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn enter(&self) -> Inside<'_> {
+        if self.is_entered.replace(true) {
+            panic!(
+                "Runtime::block_on was called inside itself: await the future instead, or spawn it; \
+                 to block a task on another runtime, build a second one"
+            );
+        }
+        Inside {
+            runtime: self,
+            _parts: (
+                self.owner.enter(),
+                admission::enter(self.admission),
+                self.slot.enter(),
+                self.blocking.enter(),
+            ),
+        }
+    }
+
+    /// Runs `future` to its end, and the runtime's tasks meanwhile. Tasks that are not done then stay, and go on in the
+    /// next call.
+    ///
+    /// `future` holds no place, needs neither be `Send` nor `'static`, and has its turn as any task.
+    ///
+    /// ```
+    /// let (runtime, name) = (anteroom::Runtime::new().unwrap(), String::from("borrowed"));
+    /// let length = runtime.block_on(async { name.len() });
+    /// assert_eq!(length, 8);
+    /// ```
+    ///
+    /// # Panics
+    /// With what `future` panicked with; and when called inside itself.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let _inside = self.enter();
+        let future = pin!(future);
+        self.scheduler.block_on(future, &*self.driver)
+    }
+
+    /// What it counts.
+    ///
+    /// ```
+    /// let runtime = anteroom::Runtime::new().unwrap();
+    /// runtime.block_on(async { anteroom::spawn(async {}).await.unwrap().await.unwrap() });
+    /// assert_eq!(runtime.metrics().tasks_live_peak, 1);
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        gather(self.admission, self.local, &self.driver, &self.pool)
+    }
+}
+
+fn gather(admission: &Admission, local: &Local, driver: &Driver, pool: &Pool) -> Metrics {
+    let (timers, io_sources) = driver.counts();
+    let (blocking_jobs, blocking_threads) = pool.counts();
+    Metrics {
+        headers: local.table.taken(),
+        cache_bytes: local.cache.bytes(),
+        timers,
+        io_sources,
+        blocking_jobs,
+        blocking_threads,
+        ..Metrics::from(admission.counts())
+    }
+}
+
+/// What the runtime that this thread is inside of counts.
+///
+/// ```
+/// anteroom::block_on(async {
+///     let task = anteroom::spawn(anteroom::yield_now()).await.unwrap();
+///     assert_eq!(anteroom::metrics().tasks_live, 1);
+///     task.await.unwrap();
+/// });
+/// ```
+///
+/// # Panics
+/// Outside a runtime.
+pub fn metrics() -> Metrics {
+    let found = match (task::current(), admission::current(), blocking::current()) {
+        (Some((_, local)), Some(admission), Some(pool)) => {
+            driver::with(|driver| gather(admission, local, driver, &pool))
+        }
+        _ => None,
+    };
+    found.expect("anteroom::metrics was called outside a runtime: call it inside Runtime::block_on")
+}
+
+/// Runs `future` to its end on a runtime with the defaults, made for it and dropped after it: for tests and small programs.
+///
+/// ```
+/// let greeting = anteroom::block_on(async { anteroom::spawn(async { "hello" }).join().await.unwrap() });
+/// assert_eq!(greeting, "hello");
+/// ```
+///
+/// # Panics
+/// With what `future` panicked with; and if the system gives no epoll, eventfd or timerfd.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = Runtime::new()
+        .unwrap_or_else(|error| panic!("anteroom::block_on could not build a runtime: {error}"));
+    runtime.block_on(future)
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // [RUNTIME-1]
+        let _inside = self.enter();
+        self.scheduler.shut_down(&*self.driver);
+        self.pool.close();
+        self.blocking.set(None);
+        self.slot.close();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("metrics", &self.metrics()).finish_non_exhaustive()
+    }
+}

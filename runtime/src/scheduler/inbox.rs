@@ -1,0 +1,192 @@
+//! How other threads hand something to its owner, and ring when the owner sleeps.
+//!
+//! # Problem
+//! A wake may come from any thread, at any time, in any number. It must not block, allocate or fail, and must not cost a
+//! system call while the owner is awake; and the owner must not fall asleep beside a message.
+//!
+//! # Idea
+//! Three things, each with its race told here:
+//!
+//! 1. A small bounded queue of items. Who finds it full sets `overflow` instead, and the owner then looks through all
+//!    headers; the item itself carries what is asked (its foreign word), so nothing is lost, only found more slowly.
+//! 2. `attention`: something rare stands elsewhere (a cancelled waiter, a closed socket); the owner looks into all such
+//!    places.
+//! 3. `sleeping` and the doorbell. The owner writes `sleeping`, fences, looks at 1 and 2 again, and waits. The other
+//!    thread writes 1 or 2, fences, and reads `sleeping`. Of two fences in one total order one is first: either the owner
+//!    sees the message, or the other sees that it sleeps and rings. A ring that comes too late makes one empty turn.
+//!
+//! # Invariants
+//! - [INBOX-1] Whatever was pushed before the owner last saw the inbox quiet has been handed out.
+//! - [INBOX-2] `push` takes a bounded number of steps; the doorbell's lock is taken only by who turned `sleeping` off.
+//!
+//! # Rejected
+//! - An intrusive list through the headers: no bound to explain, but a link of eight bytes in every header for a path
+//!   that few tasks ever take.
+//! - Ringing always: a system call a wake.
+//!
+//! # Read next
+//! `local.rs`, the loop that drains it.
+
+use std::sync::Arc;
+
+use crate::sync::{AtomicBool, Mutex, Ordering, fence, lock};
+
+/// Wakes a sleeping owner; called from any thread.
+pub(crate) trait Doorbell: Send + Sync {
+    /// Makes the owner's wait end now, or its next one if it does not wait.
+    fn ring(&self);
+}
+
+/// What other threads ask of one owner.
+pub(crate) struct Inbox<T> {
+    items: Items<T>,
+    overflow: AtomicBool,
+    attention: AtomicBool,
+    sleeping: AtomicBool,
+    doorbell: Mutex<Option<Arc<dyn Doorbell>>>,
+}
+
+impl<T: Send> Inbox<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            items: Items::new(capacity),
+            overflow: AtomicBool::new(false),
+            attention: AtomicBool::new(false),
+            sleeping: AtomicBool::new(false),
+            doorbell: Mutex::new(None),
+        }
+    }
+
+    /// Hands `item` over; if the queue is full the owner is told to look for itself.
+    pub(crate) fn push(&self, item: T) {
+        if self.items.push(item).is_err() {
+            // Ordering: Release; pairs with the Acquire swap in `take_overflow`, so that the scan sees the item's word.
+            self.overflow.store(true, Ordering::Release);
+        }
+        self.ring();
+    }
+
+    /// Tells the owner to look at everything rare.
+    pub(crate) fn call_attention(&self) {
+        // Ordering: Release; pairs with the Acquire swap in `take_attention`.
+        self.attention.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    #[inline]
+    fn ring(&self) {
+        // Ordering: SeqCst; pairs with the fence in `prepare_sleep`. Of the two one is first, see the module's doc.
+        if !cfg!(anteroom_bug = "inbox_no_fence") {
+            fence(Ordering::SeqCst);
+        }
+        // Ordering: Relaxed; the fence above orders it after the push.
+        if self.sleeping.load(Ordering::Relaxed) {
+            self.ring_sleeper();
+        }
+    }
+
+    #[cold]
+    fn ring_sleeper(&self) {
+        // Ordering: AcqRel; one of several callers turns it off and rings.
+        if self.sleeping.swap(false, Ordering::AcqRel) {
+            let doorbell = lock(&self.doorbell).clone();
+            if let Some(doorbell) = doorbell {
+                doorbell.ring();
+            }
+        }
+    }
+
+    /// How many items it holds at most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.items.capacity()
+    }
+
+    /// The owner's next item.
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.items.pop()
+    }
+
+    /// Whether items were turned away since the last call; then every header's foreign word must be looked at.
+    pub(crate) fn take_overflow(&self) -> bool {
+        // The plain load first: this runs each turn, and is almost never true.
+        // Ordering: Relaxed load, then an Acquire swap that pairs with the Release in `push`.
+        self.overflow.load(Ordering::Relaxed) && self.overflow.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether something rare was asked since the last call.
+    pub(crate) fn take_attention(&self) -> bool {
+        // Ordering: as in `take_overflow`.
+        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether nothing is waiting to be looked at.
+    pub(crate) fn is_quiet(&self) -> bool {
+        // Ordering: Relaxed; a hint on the way, and in `prepare_sleep` ordered by the fence.
+        self.items.is_empty()
+            && !self.overflow.load(Ordering::Relaxed)
+            && !self.attention.load(Ordering::Relaxed)
+    }
+
+    /// The owner says that it is about to wait; false if something came in the meantime, and it must not.
+    pub(crate) fn prepare_sleep(&self) -> bool {
+        // Ordering: Relaxed; the fence below orders it before the look.
+        self.sleeping.store(true, Ordering::Relaxed);
+        // Ordering: SeqCst; pairs with the fence in `ring`.
+        fence(Ordering::SeqCst);
+        if self.is_quiet() {
+            return true;
+        }
+        self.wake_up();
+        false
+    }
+
+    /// The owner no longer waits.
+    pub(crate) fn wake_up(&self) {
+        // Ordering: Relaxed; a caller that still sees true rings once for nothing.
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Sets what wakes the owner, or takes it away; rings are lost while there is none, and nobody waits then.
+    pub(crate) fn set_doorbell(&self, doorbell: Option<Arc<dyn Doorbell>>) {
+        let old = std::mem::replace(&mut *lock(&self.doorbell), doorbell);
+        drop(old);
+    }
+}
+
+#[cfg(not(anteroom_loom))]
+type Items<T> = crossbeam_queue::ArrayQueue<T>;
+
+/// A stand-in with the same promises: crossbeam's queue has models of its own and its atomics are not loom's.
+#[cfg(anteroom_loom)]
+struct Items<T> {
+    queue: Mutex<std::collections::VecDeque<T>>,
+    capacity: usize,
+}
+
+#[cfg(anteroom_loom)]
+impl<T> Items<T> {
+    fn new(capacity: usize) -> Self {
+        Self { queue: Mutex::new(std::collections::VecDeque::new()), capacity }
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn push(&self, item: T) -> Result<(), T> {
+        let mut queue = lock(&self.queue);
+        if queue.len() == self.capacity {
+            return Err(item);
+        }
+        queue.push_back(item);
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<T> {
+        lock(&self.queue).pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.queue).is_empty()
+    }
+}

@@ -1,0 +1,114 @@
+//! The whole single-threaded loop on one page.
+//!
+//! # Problem
+//! Poll what is ready, in order, without ever starving the timers, the sockets and the other threads' wakes, and sleep when
+//! there is nothing to do, without missing what comes in that very moment.
+//!
+//! # Idea
+//! ```text
+//!   ┌─▶ poll up to N tasks from the head of the queue ──▶ take the inbox ──▶ one driver turn, if it is time ─┐
+//!   │                                        queue empty?  ──▶ wait for the driver or the doorbell           │
+//!   └────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! The future of `block_on` has a header as any task, so it is woken, queued and polled in its turn; only it is polled in
+//! the caller's frame. A task that yields goes to the tail.
+//!
+//! # Invariants
+//! - [LOOP-1] At most N polls lie between two looks at the inbox and the driver, N at most 64 and less when polls are long.
+//! - [LOOP-2] The thread waits only when the queue is empty and the inbox was quiet after `sleeping` was set.
+//! - [LOOP-3] What a finished task leaves is carried out in order: its place first, then its joiner.
+//!
+//! # Rejected
+//! A slot for the task that was woken last, polled next: two tasks that wake each other would starve a third.
+//!
+//! # Read next
+//! `inbox.rs`, the race between a wake and a sleep.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::Park;
+use crate::admission::Admission;
+use crate::sync::{Ordering, fence};
+use crate::task::{self, Finished, Home, Local};
+
+/// The tasks of one runtime and the loop over them.
+pub(crate) struct Scheduler {
+    home: &'static Home,
+    local: &'static Local,
+    admission: &'static Admission,
+}
+
+impl Scheduler {
+    pub(crate) fn new(home: &'static Home, local: &'static Local, admission: &'static Admission) -> Self {
+        Self { home, local, admission }
+    }
+
+    /// Runs tasks until `future` is ready. The caller has made this thread the owner.
+    pub(crate) fn block_on<F: Future>(&self, mut future: Pin<&mut F>, park: &impl Park) -> F::Output {
+        let root = task::Root::new(self.home, self.local);
+        let mut polls_max = park.turn();
+        loop {
+            let mut polls = 0;
+            while polls < polls_max {
+                let Some(next) = self.local.queue.pop() else { break };
+                if root.is(next) {
+                    let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
+                    if let Poll::Ready(output) = root.poll(poll) {
+                        return output;
+                    }
+                } else if let Some(finished) = task::run(self.local, next) {
+                    self.carry_out(finished);
+                }
+                polls += 1;
+            }
+            self.take_inbox(park);
+            if self.local.queue.is_empty() {
+                park.park(&|| self.home.shared.inbox.prepare_sleep());
+                self.home.shared.inbox.wake_up();
+                self.take_inbox(park);
+            } else {
+                polls_max = park.turn();
+            }
+        }
+    }
+
+    /// [LOOP-3]
+    #[inline(always)]
+    fn carry_out(&self, Finished { place, future_bytes, joiner }: Finished) {
+        self.admission.release((self.home, self.local), place, future_bytes);
+        joiner.wake();
+    }
+
+    /// Does what other threads have asked for. At most as many items as the inbox holds, so that they cannot keep us here.
+    #[inline]
+    fn take_inbox(&self, park: &impl Park) {
+        let inbox = &self.home.shared.inbox;
+        if inbox.is_quiet() {
+            return;
+        }
+        for _ in 0..inbox.capacity() {
+            let Some(task) = inbox.pop() else { break };
+            task::attend(self.local, task);
+        }
+        if inbox.take_overflow() {
+            task::attend_all(self.local);
+        }
+        if inbox.take_attention() {
+            self.admission.collect((self.home, self.local));
+            park.collect();
+        }
+    }
+
+    /// Ends every task, and everything that waits: afterwards nothing of this runtime will be polled.
+    pub(crate) fn shut_down(&self, park: &impl Park) {
+        self.admission.close();
+        task::cancel_all(self.local, |finished| self.carry_out(finished));
+        // Ordering: SeqCst; pairs with the fence of a handle that is polled elsewhere: either it sees that its task is
+        // done, or what it asked stands in the inbox by now.
+        fence(Ordering::SeqCst);
+        while !self.home.shared.inbox.is_quiet() {
+            self.take_inbox(park);
+        }
+    }
+}

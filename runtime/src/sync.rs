@@ -1,0 +1,91 @@
+//! The one switch between std's primitives and loom's.
+//!
+//! # Problem
+//! A model checker must see every atomic, cell and thread-local that a protocol uses; one import from std and it checks
+//! a different program.
+//!
+//! # Idea
+//! Every file takes these names from here, and clippy refuses them from anywhere else. The cfg is `anteroom_loom`, not
+//! `loom`, because the latter would reach into dependencies.
+//!
+//! # Read next
+//! `task/mod.rs`, which is what the models are about.
+
+#[cfg(not(anteroom_loom))]
+mod imp {
+    pub(crate) use std::cell::Cell;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+
+    /// `std::cell::UnsafeCell` with loom's interface, so that loom sees when two threads touch it at once.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Calls `f` with a pointer to the value; what `f` does with it is the caller's to justify.
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+#[cfg(anteroom_loom)]
+mod imp {
+    pub(crate) use loom::cell::{Cell, UnsafeCell};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+}
+
+pub(crate) use imp::*;
+
+/// Locks, whether or not a holder has panicked: no user code runs under any lock of this crate, so the data is whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(anteroom_loom)]
+type LocalKey<T> = loom::thread::LocalKey<T>;
+#[cfg(not(anteroom_loom))]
+type LocalKey<T> = std::thread::LocalKey<T>;
+
+/// A thread-local reference that is set while a thread is inside a runtime; needs no destructor, so it is one load.
+pub(crate) type ScopedKey<T> = LocalKey<std::cell::Cell<Option<&'static T>>>;
+
+/// Declares a [`ScopedKey`].
+macro_rules! scoped_local {
+    ($(#[$doc:meta])* static $name:ident: $of:ty;) => {
+        #[cfg(not(anteroom_loom))]
+        std::thread_local! {
+            $(#[$doc])* static $name: std::cell::Cell<Option<&'static $of>> = const { std::cell::Cell::new(None) };
+        }
+        #[cfg(anteroom_loom)]
+        loom::thread_local! {
+            $(#[$doc])* static $name: std::cell::Cell<Option<&'static $of>> = std::cell::Cell::new(None);
+        }
+    };
+}
+pub(crate) use scoped_local;
+
+/// While it lives, `key` names `value`; afterwards what it named before, so that runtimes can be nested.
+#[must_use]
+pub(crate) struct Scope<T: 'static> {
+    key: &'static ScopedKey<T>,
+    before: Option<&'static T>,
+}
+
+impl<T: 'static> Scope<T> {
+    pub(crate) fn enter(key: &'static ScopedKey<T>, value: &'static T) -> Self {
+        Self { key, before: key.with(|current| current.replace(Some(value))) }
+    }
+}
+
+impl<T: 'static> Drop for Scope<T> {
+    fn drop(&mut self) {
+        self.key.with(|current| current.set(self.before));
+    }
+}

@@ -1,0 +1,213 @@
+//! A home: the memory of one runtime that others may still point at when it is gone.
+//!
+//! # Problem
+//! Wakers and handles reach a task through its header from any thread and at any time. What they meet there must exist for
+//! ever, and must tell apart the one thread that may touch everything from all others.
+//!
+//! # Idea
+//! A [`Home`] is leaked on purpose and recycled by later runtimes, so there are as many as runtimes ever lived at once. It
+//! has two halves: [`Shared`], atomics and locks for any thread, and [`Local`], plain cells for its owner alone. Who is the
+//! owner is decided by a thread-local that is set only while the owner is inside its runtime, so one comparison chooses
+//! between the fast path and the foreign one.
+//!
+//! # Invariants
+//! - [HOME-1] `Local` is reached only through [`Home::local`] and [`current`], on the thread that holds the [`Owner`] and
+//!   while its [`Entered`] lives; neither is `Send`, and there is one `Owner` a home.
+//! - [HOME-2] A reference to `Local` is used within the call that got it, or kept by a part of the runtime that holds the
+//!   `Owner` and is used inside `Entered` only; it could outlast both.
+//!
+//! # Rejected
+//! A count of references from each handle: the last of them would free the memory on a thread of its choosing, and every
+//! handle would pay two locked instructions.
+//!
+//! # Read next
+//! `table.rs`, for the headers of a home.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::task::Waker;
+
+use super::body::Cache;
+use super::queue::Queue;
+use super::table::Table;
+use super::{Header, JOIN, WAKE};
+use crate::scheduler::inbox::Inbox;
+use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local};
+
+/// How many tasks other threads can name at once before the owner has to look through all of them.
+const INBOX_ITEMS: usize = if cfg!(anteroom_loom) { 1 } else { 256 };
+
+/// The memory of one runtime; see the module's doc.
+pub(crate) struct Home {
+    pub(crate) shared: Shared,
+    local: Local,
+}
+
+// SAFETY: [HOME-1] `shared` is Sync by itself; `local` is private to this file, which hands it out to the owner alone.
+unsafe impl Sync for Home {}
+
+/// What any thread may touch.
+pub(crate) struct Shared {
+    pub(crate) inbox: Inbox<&'static Header>,
+    /// Wakers of handles that were polled away from the owner, by header; at most one a handle.
+    joins: Mutex<BTreeMap<usize, Waker>>,
+}
+
+/// What the owner alone may touch.
+pub(crate) struct Local {
+    pub(crate) queue: Queue,
+    pub(crate) table: Table,
+    pub(crate) cache: Cache,
+    /// The task being polled just now.
+    pub(crate) current: Cell<Option<&'static Header>>,
+    /// How many more operations it may complete before it must yield.
+    pub(super) budget: Cell<u32>,
+    /// What the layers above keep for the owner of this home, one of a type.
+    layers: RefCell<Vec<&'static dyn Any>>,
+}
+
+scoped_local! {
+    /// The home whose owner is inside its runtime on this thread.
+    static CURRENT: Home;
+}
+
+/// Homes without an owner, for the next runtimes.
+#[cfg(not(anteroom_loom))]
+static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
+
+impl Home {
+    fn leak() -> &'static Home {
+        Box::leak(Box::new(Home {
+            shared: Shared { inbox: Inbox::new(INBOX_ITEMS), joins: Mutex::new(BTreeMap::new()) },
+            local: Local {
+                queue: Queue::new(),
+                table: Table::new(),
+                cache: Cache::new(),
+                current: Cell::new(None),
+                budget: Cell::new(0),
+                layers: RefCell::new(Vec::new()),
+            },
+        }))
+    }
+
+    /// The owner's half, if this thread is the owner and inside the runtime.
+    #[inline(always)]
+    pub(crate) fn local(&'static self) -> Option<&'static Local> {
+        let current = CURRENT.with(std::cell::Cell::get)?;
+        std::ptr::eq(current, self).then_some(&self.local)
+    }
+}
+
+/// The home of the runtime that this thread is inside of, if any.
+#[inline(always)]
+pub(crate) fn current() -> Option<(&'static Home, &'static Local)> {
+    let home = CURRENT.with(std::cell::Cell::get)?;
+    Some((home, &home.local))
+}
+
+impl Shared {
+    /// Asks the owner of `task` for `bits`, from any thread. Never fails; allocates nothing.
+    pub(super) fn post(&'static self, task: &'static Header, bits: u32) {
+        // A wake that finds its bit set is still a read-modify-write, or data written before it would not be visible to
+        // the poll that the earlier wake causes (bugs.md 27).
+        // Ordering: AcqRel; Release pairs with the owner's swap, Acquire keeps what follows after it.
+        if task.foreign.fetch_or(bits, Ordering::AcqRel) == 0 {
+            self.inbox.push(task);
+        }
+    }
+
+    /// Keeps `waker` for `task`'s completion, from a thread that is not the owner.
+    pub(super) fn post_join(&'static self, task: &'static Header, waker: Waker) {
+        let old = lock(&self.joins).insert(std::ptr::from_ref(task).addr(), waker);
+        drop(old);
+        self.post(task, JOIN);
+    }
+
+    pub(super) fn take_join(&self, task: &'static Header) -> Option<Waker> {
+        lock(&self.joins).remove(&std::ptr::from_ref(task).addr())
+    }
+}
+
+impl Local {
+    /// The layer of type `T` that belongs to this home, made when it is first asked for and kept as long as the home.
+    pub(crate) fn layer<T: Any>(&self, make: impl FnOnce() -> T) -> &'static T {
+        if let Some(found) = self.layers.borrow().iter().find_map(|layer| layer.downcast_ref()) {
+            return found;
+        }
+        let made: &'static T = Box::leak(Box::new(make()));
+        self.layers.borrow_mut().push(made);
+        made
+    }
+}
+
+/// The right to be a home's owner; there is one a home at a time.
+pub(crate) struct Owner {
+    home: &'static Home,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl Owner {
+    /// Takes a vacant home, or makes one.
+    pub(crate) fn new() -> Self {
+        #[cfg(not(anteroom_loom))]
+        let vacant = lock(&VACANT).pop();
+        #[cfg(anteroom_loom)]
+        let vacant = None;
+        Self { home: vacant.unwrap_or_else(Home::leak), not_send: PhantomData }
+    }
+
+    pub(crate) fn home(&self) -> &'static Home {
+        self.home
+    }
+
+    /// Makes this thread the owner until the guard is dropped, and the owner of what it was before after that.
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        Entered { _scope: Scope::enter(&CURRENT, self.home), _owner: PhantomData }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        {
+            let _entered = self.enter();
+            if let Some(local) = self.home.local() {
+                local.cache.trim(0);
+            }
+        }
+        self.home.shared.inbox.set_doorbell(None);
+        #[cfg(not(anteroom_loom))]
+        lock(&VACANT).push(self.home);
+    }
+}
+
+/// While it lives, this thread may touch the home's local half.
+#[must_use]
+pub(crate) struct Entered<'a> {
+    _scope: Scope<Home>,
+    _owner: PhantomData<&'a Owner>,
+}
+
+impl Header {
+    /// Wakes the task that lives here, if it is still the one of `generation`; from any thread.
+    #[inline(always)]
+    pub(super) fn wake(&'static self, generation: u32) {
+        match self.home.local() {
+            Some(local) => {
+                if self.snapshot().generation() == generation {
+                    self.wake_local(local);
+                }
+            }
+            None => self.wake_foreign(generation),
+        }
+    }
+
+    #[cold]
+    fn wake_foreign(&'static self, generation: u32) {
+        // The load cannot be older than the task: whoever holds its waker got it after the state was stored.
+        if self.snapshot().generation() == generation {
+            self.home.shared.post(self, WAKE);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A future that waits for admission in its spawner's frame, and the claim that decides who may move it.
+//!
+//! # Problem
+//! The place is given on by whoever frees it, not by the spawner, which may not be polled for a long time. So the owner
+//! takes the future out of a frame that is not its own, while safe code may drop that frame, or poll it, on another thread.
+//!
+//! # Idea
+//! The frame ([`Entry`]) points at a [`Waiter`], a node that is never freed, and the node points back. A claim in the node
+//! says whose the future is:
+//!
+//! | claim | the future is | next |
+//! |---|---|---|
+//! | `WAITING` | in the frame | the owner swaps in `TAKEN`; a drop makes it `CANCELLED`; a poll elsewhere `BUSY` |
+//! | `BUSY` | in the frame, while another thread writes the waker | back to `WAITING`; or the owner swaps in `TAKEN` and leaves the waker alone |
+//! | `TAKEN` | being moved by the owner, who runs no user code meanwhile | `DONE` |
+//! | `DONE` | a task; `child` says which | the frame reads it and gives the node back |
+//! | `REFUSED` | in the frame, for good: admission was closed | the same |
+//! | `CANCELLED` | the frame's, which drops it | the owner takes the node out of the ledger |
+//!
+//! Who loses against the owner waits for `DONE`: the owner is between a swap and a store with an allocation and a copy in
+//! between. A frame that never leaves its thread (`spawn_local`) moves the claim by plain loads and stores.
+//!
+//! # Invariants
+//! - [WAIT-1] While the claim is `WAITING` or `BUSY`, `frame` points at a pinned `Entry<F>` whose future is there, and
+//!   `admit` is the function for that `F`.
+//! - [WAIT-2] The future is moved by exactly one: by the owner after it swapped `TAKEN` over `WAITING` or `BUSY`, or by the
+//!   frame when its claim reads `CANCELLED` or `REFUSED`. It is never polled in the frame, so it may be moved.
+//! - [WAIT-3] A node is recycled only by the owner, after the frame gave it back.
+//!
+//! # Rejected
+//! A lock in each node: two locked instructions an admission that waited, where the swap is one.
+//!
+//! # Read next
+//! `../admission.rs`, which keeps the nodes in order.
+
+use core::cell::UnsafeCell;
+use core::marker::PhantomPinned;
+use core::mem::MaybeUninit;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use super::{Header, Home, Local, Place, spawn};
+use crate::sync::{AtomicU32, Cell, Mutex, Ordering, lock};
+
+const WAITING: u32 = 0;
+const BUSY: u32 = 1;
+const TAKEN: u32 = 2;
+const DONE: u32 = 3;
+const REFUSED: u32 = 4;
+const CANCELLED: u32 = 5;
+
+type Admit = unsafe fn(*const (), (&'static Home, &Local)) -> &'static Header;
+
+/// The node of one waiting spawn; `K` is its key in the ledger.
+pub(crate) struct Waiter<K: 'static> {
+    claim: AtomicU32,
+    /// Whether the frame can be on another thread.
+    shared: Cell<bool>,
+    frame: Cell<*const ()>,
+    admit: Cell<Option<Admit>>,
+    waker: Cell<Option<Waker>>,
+    child: Cell<Option<&'static Header>>,
+    pub(crate) key: Cell<Option<K>>,
+    next: Cell<Option<&'static Waiter<K>>>,
+    desk: &'static Desk<K>,
+}
+
+// SAFETY: [WAIT-1] [WAIT-2] the claim says who may touch the cells: the owner, and the frame's thread where the table in
+// the module's doc gives it something to do.
+unsafe impl<K: Send> Sync for Waiter<K> {}
+
+/// Where frames on other threads give their nodes back; as many as there are nodes, linked through them.
+pub(crate) struct Desk<K: 'static> {
+    home: &'static Home,
+    returned: Mutex<Option<&'static Waiter<K>>>,
+}
+
+/// What became of a grant.
+pub(crate) enum Granted {
+    /// The future is a task now; wake its spawner, unless another thread is about to look for itself.
+    Admitted(Option<Waker>),
+    /// The frame had cancelled: its units go back.
+    Cancelled,
+}
+
+impl<K: Copy + Send> Desk<K> {
+    pub(crate) fn new(home: &'static Home) -> Self {
+        Self { home, returned: Mutex::new(None) }
+    }
+
+    /// Makes one more node.
+    pub(crate) fn waiter(&'static self) -> Waiter<K> {
+        Waiter {
+            claim: AtomicU32::new(DONE),
+            shared: Cell::new(false),
+            frame: Cell::new(core::ptr::null()),
+            admit: Cell::new(None),
+            waker: Cell::new(None),
+            child: Cell::new(None),
+            key: Cell::new(None),
+            next: Cell::new(None),
+            desk: self,
+        }
+    }
+
+    fn give_back(&self, waiter: &'static Waiter<K>) {
+        {
+            let mut returned = lock(&self.returned);
+            waiter.next.set(returned.replace(waiter));
+        }
+        self.home.shared.inbox.call_attention();
+    }
+
+    /// The next node that a frame gave back on another thread.
+    pub(crate) fn take(&self) -> Option<&'static Waiter<K>> {
+        let mut returned = lock(&self.returned);
+        let waiter = returned.take()?;
+        *returned = waiter.next.take();
+        Some(waiter)
+    }
+}
+
+impl<K: Copy + Send> Waiter<K> {
+    /// Whether its frame was dropped while it waited; read when it comes back from the desk.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Ordering: Relaxed; the desk's lock came in between.
+        self.claim.load(Ordering::Relaxed) == CANCELLED
+    }
+
+    /// Links a free node.
+    pub(crate) fn set_next(&self, next: Option<&'static Waiter<K>>) {
+        self.next.set(next);
+    }
+
+    /// Unlinks a free node.
+    pub(crate) fn take_next(&self) -> Option<&'static Waiter<K>> {
+        self.next.take()
+    }
+
+    /// The owner claims the future; what was there before.
+    #[inline]
+    fn claim(&self) -> u32 {
+        if self.shared.get() {
+            // Ordering: AcqRel; Acquire pairs with the Release of a poll elsewhere, Release with a frame that reads TAKEN.
+            self.claim.swap(TAKEN, Ordering::AcqRel)
+        } else {
+            // Ordering: Relaxed; frame and owner are one thread.
+            self.claim.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Moves the future out of its frame into a task. The owner has paid for its place.
+    pub(crate) fn admit(&'static self, at: (&'static Home, &Local)) -> Granted {
+        let before = self.claim();
+        if before == CANCELLED {
+            // Ordering: Relaxed; the desk's lock orders it, and nobody else reads a cancelled node.
+            self.claim.store(CANCELLED, Ordering::Relaxed);
+            return Granted::Cancelled;
+        }
+        debug_assert!(before == WAITING || before == BUSY, "[WAIT-1] claim {before}");
+        let admit = self.admit.get().expect("[WAIT-1] set with the frame");
+        // SAFETY: [WAIT-1] [WAIT-2] the claim was WAITING or BUSY, so the frame is there, with the future for which this
+        // function was made, and the claim that has just been taken makes the future this thread's.
+        let child = unsafe { admit(self.frame.get(), at) };
+        self.child.set(Some(child));
+        let waker = if before == BUSY { None } else { self.waker.take() };
+        self.settle(DONE);
+        Granted::Admitted(waker)
+    }
+
+    /// Tells the frame that it will never be admitted; its future stays with it.
+    pub(crate) fn refuse(&'static self) -> Option<Waker> {
+        let before = self.claim();
+        if before == CANCELLED {
+            // Ordering: as in `admit`.
+            self.claim.store(CANCELLED, Ordering::Relaxed);
+            return None;
+        }
+        let waker = if before == BUSY { None } else { self.waker.take() };
+        self.settle(REFUSED);
+        waker
+    }
+
+    fn settle(&self, claim: u32) {
+        // Ordering: Release; pairs with the Acquire in `settled`, so that the frame sees `child`, and sees its memory given
+        // up: after this store the owner touches neither frame nor node.
+        self.claim.store(claim, Ordering::Release);
+    }
+
+    /// How it ended, or `None` while it waits. Spins while the owner is moving the future: an allocation and a copy.
+    fn settled(&self) -> Option<u32> {
+        loop {
+            // Ordering: Acquire; pairs with the Release in `settle`.
+            match self.claim.load(Ordering::Acquire) {
+                WAITING => return None,
+                TAKEN => relax(),
+                claim => return Some(claim),
+            }
+        }
+    }
+
+    fn exchange(&self, from: u32, to: u32) -> bool {
+        // Ordering: AcqRel; the waker that was written before, or the frame's end, is visible to the owner's swap.
+        self.claim.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Gives the node back to the owner, from wherever the frame is. `None` on the owner's thread: the caller recycles it.
+    fn give_back(&'static self) -> Option<&'static Waiter<K>> {
+        if self.desk.home.local().is_some() {
+            return Some(self);
+        }
+        self.desk.give_back(self);
+        None
+    }
+}
+
+fn relax() {
+    #[cfg(not(anteroom_loom))]
+    std::thread::yield_now();
+    #[cfg(anteroom_loom)]
+    loom::thread::yield_now();
+}
+
+/// How a wait ended.
+pub(crate) enum Ended<K: 'static> {
+    /// It is a task now.
+    Admitted(&'static Header, Recycle<K>),
+    /// Admission was closed; the future is in the frame still.
+    Refused(Recycle<K>),
+}
+
+/// The node that the wait used, if it is the caller's to recycle.
+pub(crate) type Recycle<K> = Option<&'static Waiter<K>>;
+
+enum Stage<K: 'static> {
+    /// Not polled yet: the future is here.
+    Fresh,
+    Waiting(&'static Waiter<K>),
+    /// The future has left.
+    Gone,
+}
+
+/// The frame of a spawn: it holds the future until there is room.
+pub(crate) struct Entry<F, K: 'static> {
+    /// In a cell, because the owner moves it out behind the frame's back.
+    future: UnsafeCell<MaybeUninit<F>>,
+    stage: Stage<K>,
+    _pinned: PhantomPinned,
+}
+
+impl<F: Future, K: Copy + Send> Entry<F, K> {
+    pub(crate) fn new(future: F) -> Self {
+        Self {
+            future: UnsafeCell::new(MaybeUninit::new(future)),
+            stage: Stage::Fresh,
+            _pinned: PhantomPinned,
+        }
+    }
+
+    fn stage(self: Pin<&mut Self>) -> &mut Stage<K> {
+        // SAFETY: the stage is not pinned; only the future's place in the frame matters to others.
+        unsafe { &mut self.get_unchecked_mut().stage }
+    }
+
+    /// Whether nothing has happened to it yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self.stage, Stage::Fresh)
+    }
+
+    /// Moves the future out of a frame that does not wait; `None` if it has left.
+    pub(crate) fn take(mut self: Pin<&mut Self>) -> Option<F> {
+        match core::mem::replace(self.as_mut().stage(), Stage::Gone) {
+            Stage::Fresh => {
+                // SAFETY: [WAIT-2] fresh: the future is here and nobody else's; the stage says from now on that it is gone.
+                Some(unsafe { self.future.get().cast::<F>().read() })
+            }
+            other => {
+                *self.stage() = other;
+                None
+            }
+        }
+    }
+
+    /// Starts to wait with `waiter`, which is free. `shared` unless the frame stays on the owner's thread.
+    pub(crate) fn wait(mut self: Pin<&mut Self>, waiter: &'static Waiter<K>, shared: bool, waker: Waker) {
+        debug_assert!(self.is_fresh());
+        waiter.shared.set(shared);
+        waiter.frame.set(self.future.get().cast_const().cast());
+        waiter.admit.set(Some(admit::<F>));
+        waiter.child.set(None);
+        waiter.waker.set(Some(waker));
+        // Ordering: Release; pairs with the AcqRel steps of the other side, which finds the fields above.
+        waiter.claim.store(WAITING, Ordering::Release);
+        *self.as_mut().stage() = Stage::Waiting(waiter);
+    }
+
+    /// Looks whether the wait has ended; if not, `cx`'s waker is the one to wake. `None` if it does not wait at all.
+    pub(crate) fn poll_wait(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Option<Poll<Ended<K>>> {
+        let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
+        let claim = match waiter.settled() {
+            Some(claim) => claim,
+            None if waiter.desk.home.local().is_some() => {
+                waiter.watch_local(cx.waker());
+                return Some(Poll::Pending);
+            }
+            None => match waiter.watch_foreign(cx.waker()) {
+                None => return Some(Poll::Pending),
+                Some(claim) => claim,
+            },
+        };
+        Some(Poll::Ready(if claim == DONE {
+            *self.stage() = Stage::Gone;
+            let child = waiter.child.take().expect("[WAIT-1] set before DONE");
+            Ended::Admitted(child, waiter.give_back())
+        } else {
+            *self.stage() = Stage::Fresh;
+            Ended::Refused(waiter.give_back())
+        }))
+    }
+
+    /// Ends the wait, whoever wins: afterwards the frame is fresh again, and `Ok` carries the node, which the caller takes
+    /// out of the ledger if it is its to recycle; or the future had just been admitted.
+    pub(crate) fn cancel(mut self: Pin<&mut Self>) -> Option<Result<Recycle<K>, Ended<K>>> {
+        let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
+        let cancelled = if waiter.shared.get() {
+            waiter.exchange(WAITING, CANCELLED)
+        } else {
+            // Ordering: Relaxed; frame and owner are one thread.
+            let waits = waiter.claim.load(Ordering::Relaxed) == WAITING;
+            if waits {
+                waiter.claim.store(CANCELLED, Ordering::Relaxed);
+            }
+            waits
+        };
+        if cancelled {
+            *self.stage() = Stage::Fresh;
+            drop(waiter.waker.take());
+            return Some(Ok(waiter.give_back()));
+        }
+        let cx = Context::from_waker(Waker::noop());
+        match self.poll_wait(&cx) {
+            Some(Poll::Ready(ended)) => Some(Err(ended)),
+            _ => unreachable!("[WAIT-2] who cannot cancel finds the wait ended"),
+        }
+    }
+}
+
+impl<K: Copy + Send> Waiter<K> {
+    /// The owner's thread wants to be woken; nobody else can be at the waker.
+    fn watch_local(&self, new: &Waker) {
+        let old = self.waker.take();
+        if old.as_ref().is_some_and(|old| old.will_wake(new)) {
+            self.waker.set(old);
+        } else {
+            self.waker.set(Some(new.clone()));
+            drop(old);
+        }
+    }
+
+    /// Another thread wants to be woken; the claim if the wait ended instead.
+    fn watch_foreign(&self, new: &Waker) -> Option<u32> {
+        let new = new.clone();
+        if !self.exchange(WAITING, BUSY) {
+            return self.settled();
+        }
+        let old = self.waker.replace(Some(new));
+        if self.exchange(BUSY, WAITING) {
+            drop(old);
+            return None;
+        }
+        // The owner came in between and left the waker here, for nobody.
+        let ended = self.settled();
+        drop((old, self.waker.take()));
+        ended
+    }
+}
+
+impl<F, K: 'static> Drop for Entry<F, K> {
+    fn drop(&mut self) {
+        debug_assert!(!matches!(self.stage, Stage::Waiting(_)), "its front ends the wait first");
+        if matches!(self.stage, Stage::Fresh) {
+            // SAFETY: [WAIT-2] fresh: the future is here, was never polled, and is nobody else's.
+            unsafe { self.future.get_mut().assume_init_drop() }
+        }
+    }
+}
+
+/// Makes a task of the future in a frame.
+///
+/// # Safety
+/// [WAIT-1] `frame` is where an `F` lies that is the caller's to move, and that is given up by this.
+unsafe fn admit<F: Future>(frame: *const (), at: (&'static Home, &Local)) -> &'static Header {
+    // SAFETY: forwarded from the caller; the frame will not read it again, since its claim will be DONE.
+    let future = unsafe { frame.cast::<F>().read() };
+    spawn(at, Place::Task, future, true)
+}

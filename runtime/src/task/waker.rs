@@ -1,0 +1,120 @@
+//! Wakers that own nothing.
+//!
+//! # Problem
+//! A waker that counts its task costs a locked instruction a clone and a drop, keeps the task's memory for as long as any
+//! future keeps the waker, and so makes cycles that leak.
+//!
+//! # Idea
+//! The data of a waker is its header's address with the generation in the bits that an address leaves free. Clone copies
+//! the word, drop does nothing, and a wake whose generation is not the header's is ignored.
+//!
+//! # Invariants
+//! - [WAKER-1] The data of a waker with [`VTABLE`] is what [`encode`] made of a header, so [`decode`] gives that header
+//!   back; by [TABLE-1] it is valid for ever, also on other threads and after the runtime is gone.
+//! - [WAKER-2] Nothing but a spurious poll depends on the generation: with 22 bits it repeats after four million reuses
+//!   of one header.
+//!
+//! # Read next
+//! `mod.rs`, for what a wake does.
+
+use core::mem::ManuallyDrop;
+use core::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::Header;
+use super::state::GENERATION_BITS;
+
+const LOW_BITS: u32 = 6;
+const LOW: usize = (1 << LOW_BITS) - 1;
+const HIGH_BITS: u32 = GENERATION_BITS - LOW_BITS;
+/// Where the high bits start; without any it does not matter, and must not overflow a shift.
+const HIGH_SHIFT: u32 = if HIGH_BITS == 0 { 0 } else { usize::BITS - HIGH_BITS };
+const HIGH: usize = if HIGH_BITS == 0 { 0 } else { usize::MAX << HIGH_SHIFT };
+
+/// One for all tasks, and one address for it: `will_wake` and `joiner` compare it.
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, |_| {});
+
+/// An address with a generation, as it travels in a waker.
+const fn pack(address: usize, generation: u32) -> usize {
+    let generation = generation as usize;
+    let high = if HIGH_BITS == 0 { 0 } else { generation >> LOW_BITS << HIGH_SHIFT };
+    address | generation & LOW | high
+}
+
+const fn unpack(data: usize) -> (usize, u32) {
+    let high = if HIGH_BITS == 0 { 0 } else { (data & HIGH) >> HIGH_SHIFT << LOW_BITS };
+    (data & !(LOW | HIGH), (data & LOW | high) as u32)
+}
+
+/// Panics on a machine whose addresses use the bits that the generation needs.
+pub(super) fn assert_room_for_generation(chunk: &'static [Header]) {
+    for header in [chunk.first(), chunk.last()].into_iter().flatten() {
+        let address = core::ptr::from_ref(header).addr();
+        assert_eq!(address & (LOW | HIGH), 0, "an address must leave {GENERATION_BITS} bits free");
+    }
+}
+
+#[inline(always)]
+pub(super) fn encode(header: &'static Header, generation: u32) -> *const () {
+    core::ptr::from_ref(header).cast::<()>().map_addr(|address| pack(address, generation))
+}
+
+/// # Safety
+/// `data` was made by [`encode`].
+#[inline(always)]
+pub(super) unsafe fn decode(data: *const ()) -> (&'static Header, u32) {
+    let (_, generation) = unpack(data.addr());
+    let header = data.map_addr(|address| unpack(address).0).cast::<Header>();
+    // SAFETY: [WAKER-1] this is the address of a header again, with its provenance, and headers live for ever.
+    (unsafe { &*header }, generation)
+}
+
+/// The waker of a task as it is now; it may be copied freely, so it is never dropped.
+#[inline(always)]
+pub(super) fn waker(header: &'static Header, generation: u32) -> ManuallyDrop<Waker> {
+    // SAFETY: [WAKER-1] the functions of VTABLE ask of their data only that `encode` made it; they never block, and are
+    // callable from any thread.
+    ManuallyDrop::new(unsafe { Waker::new(encode(header, generation), &VTABLE) })
+}
+
+/// Wakes what `data` names, as its waker would.
+///
+/// # Safety
+/// `data` came from [`own_data`].
+pub(super) unsafe fn wake_data(data: *const ()) {
+    // SAFETY: [WAKER-1] a waker with VTABLE carries data of `encode`.
+    unsafe { wake(data) }
+}
+
+/// The data of a waker of ours, or `None` for another's.
+#[inline(always)]
+pub(super) fn own_data(waker: &Waker) -> Option<*const ()> {
+    core::ptr::eq(waker.vtable(), &VTABLE).then(|| waker.data())
+}
+
+fn clone(data: *const ()) -> RawWaker {
+    RawWaker::new(data, &VTABLE)
+}
+
+/// # Safety
+/// `data` was made by [`encode`].
+unsafe fn wake(data: *const ()) {
+    // SAFETY: [WAKER-1] forwarded from the caller, which is VTABLE or the keeper of a joiner's data.
+    let (header, generation) = unsafe { decode(data) };
+    header.wake(generation);
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_and_generation_travel_in_one_word() {
+        let address_max = usize::MAX & !(LOW | HIGH);
+        for address in [0x40, 0x1234_5640 & address_max, address_max] {
+            for generation in [0, 1, 63, 64, 0x2A_AAAA, (1 << GENERATION_BITS) - 1] {
+                let generation = generation & ((1 << GENERATION_BITS) - 1);
+                assert_eq!(unpack(pack(address, generation)), (address, generation));
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A sleep: a deadline and, while it waits, a key into the wheel.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::driver::remote::Remote;
+use crate::driver::wheel::TimerKey;
+use crate::{driver, task};
+
+/// Waits for `duration`, by the runtime's clock.
+///
+/// It is never early, and late by at most the timer resolution (100 µs unless `Builder::timer_resolution` says otherwise)
+/// and what the system and the other tasks add. A duration that no clock can hold never ends.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// anteroom::block_on(async {
+///     let start = Instant::now();
+///     anteroom::time::sleep(Duration::from_millis(2)).await;
+///     assert!(start.elapsed() >= Duration::from_millis(2));
+/// });
+/// ```
+///
+/// # Panics
+/// When polled outside a runtime.
+///
+/// # Cancel safety
+/// Dropping it takes its timer away; nothing else is lost.
+pub fn sleep(duration: Duration) -> Sleep {
+    sleep_until(super::deadline_after(super::now(), duration))
+}
+
+/// Waits until `deadline`; one that has passed is ready at once.
+///
+/// ```
+/// anteroom::block_on(async {
+///     let deadline = anteroom::time::now() + std::time::Duration::from_millis(1);
+///     anteroom::time::sleep_until(deadline).await;
+///     assert!(anteroom::time::now() >= deadline);
+/// });
+/// ```
+///
+/// # Panics
+/// When polled outside a runtime.
+///
+/// # Cancel safety
+/// As for [`sleep`].
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline, timer: None }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// ```
+/// use std::time::Duration;
+/// anteroom::block_on(async {
+///     let mut sleep = anteroom::time::sleep(Duration::from_secs(60));
+///     sleep.reset(anteroom::time::now());
+///     sleep.await;
+/// });
+/// ```
+#[derive(Debug)]
+#[must_use = "a sleep does nothing until it is awaited"]
+pub struct Sleep {
+    deadline: Instant,
+    timer: Option<Timer>,
+}
+
+/// Where a sleep's timer stands.
+#[derive(Clone, Copy)]
+struct Timer {
+    key: TimerKey,
+    remote: &'static Remote,
+    epoch: u32,
+}
+
+impl std::fmt::Debug for Timer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl Sleep {
+    /// When it ends.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Gives it another deadline, also after it has ended.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.cancel();
+        self.deadline = deadline;
+    }
+
+    fn cancel(&mut self) {
+        let Some(Timer { key, remote, epoch }) = self.timer.take() else { return };
+        if driver::with_own(remote, epoch, |driver| driver.cancel_timer(key)).is_none() {
+            remote.cancel_timer(epoch, key);
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline;
+        if let Some(Timer { key, remote, epoch }) = self.timer {
+            match driver::with_own(remote, epoch, |driver| driver.poll_timer(key, cx.waker())) {
+                Some(Poll::Pending) => return Poll::Pending,
+                Some(Poll::Ready(())) => {
+                    self.timer = None;
+                    return Poll::Ready(());
+                }
+                // It was moved to another runtime: it waits there from now on.
+                None => self.cancel(),
+            }
+        }
+        // A sleep that is always over must not keep the others from running.
+        std::task::ready!(task::spend(cx));
+        let timer = driver::with(|driver| {
+            let key = driver.set_timer(deadline, cx.waker())?;
+            Some(Timer { key, remote: driver.remote, epoch: driver.epoch })
+        })
+        .expect("a sleep was polled outside a runtime: await it inside Runtime::block_on");
+        self.timer = timer;
+        if self.timer.is_some() { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
