@@ -44,7 +44,7 @@ use reactor::{Direction, IoKey, Look, Reactor};
 use remote::Remote;
 use wheel::{TimerKey, Wheel};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::scheduler::Park;
 use crate::scheduler::inbox::Doorbell;
 use crate::sync::{Scope, scoped_local};
@@ -57,11 +57,11 @@ const TIMER: Token = Token(usize::MAX - 1);
 
 const EVENTS_MAX: usize = 256;
 /// How long a busy loop goes without asking the system for events.
-const SYSTEM_TURN_EVERY: Duration = Duration::from_micros(100);
+const SYSTEM_TURN_EVERY_NS: u64 = 100_000;
 /// The clock is read every so many polls at most, ...
 const POLLS_MAX: u32 = 64;
 /// ... and at least so often, as far as single polls let it.
-const LOOK_EVERY: Duration = Duration::from_micros(25);
+const LOOK_EVERY_NS: u64 = 25_000;
 /// Before a wait that may last longer, memory that is kept for reuse goes back.
 const TRIM_BEFORE: Duration = Duration::from_millis(100);
 
@@ -72,13 +72,13 @@ pub(crate) struct Driver {
     reactor: RefCell<Reactor>,
     wheel: RefCell<Wheel>,
     pub(crate) clock: Clock,
-    resolution: Duration,
+    resolution_ns: u64,
     #[cfg(target_os = "linux")]
     timer_fd: timerfd::TimerFd,
-    /// The tick for which the timerfd is armed.
-    armed_at: Cell<Option<Duration>>,
-    last_look: Cell<Duration>,
-    last_system_turn: Cell<Duration>,
+    /// The time for which the timerfd is armed.
+    armed_at_ns: Cell<Option<u64>>,
+    last_look_ns: Cell<u64>,
+    last_system_turn_ns: Cell<u64>,
     polls_max: Cell<u32>,
     /// Whether something outside will yet wake a task, so that a paused clock must not run ahead: blocking jobs.
     is_busy_outside: Box<dyn Fn() -> bool>,
@@ -121,10 +121,10 @@ impl Slot {
             reactor: RefCell::new(Reactor::new()),
             wheel: RefCell::new(Wheel::new()),
             clock: Clock::new(paused),
-            resolution,
-            armed_at: Cell::new(None),
-            last_look: Cell::new(Duration::ZERO),
-            last_system_turn: Cell::new(Duration::ZERO),
+            resolution_ns: clock::nanos(resolution),
+            armed_at_ns: Cell::new(None),
+            last_look_ns: Cell::new(0),
+            last_system_turn_ns: Cell::new(0),
             polls_max: Cell::new(POLLS_MAX),
             is_busy_outside,
             remote: self.remote,
@@ -175,21 +175,31 @@ impl Doorbell for Bell {
 impl Driver {
     /// The tick at which something with this deadline is due: the first that is not before it.
     #[inline]
-    fn tick_of(&self, deadline: Duration) -> u64 {
-        let (nanos, resolution) = (deadline.as_nanos(), self.resolution.as_nanos());
-        u64::try_from(nanos.div_ceil(resolution)).unwrap_or(u64::MAX)
+    fn tick_of(&self, deadline_ns: u64) -> u64 {
+        deadline_ns.div_ceil(self.resolution_ns)
     }
 
-    fn time_of(&self, tick: u64) -> Duration {
-        let nanos = u128::from(tick).saturating_mul(self.resolution.as_nanos());
-        u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+    fn time_of_ns(&self, tick: u64) -> u64 {
+        tick.saturating_mul(self.resolution_ns)
     }
 
     /// Wakes `waker` at `deadline` or up to one tick later; `None` if it has passed.
     #[inline]
     pub(crate) fn set_timer(&self, deadline: Instant, waker: &Waker) -> Option<TimerKey> {
-        let tick = self.tick_of(self.clock.since_start(deadline));
-        if tick <= self.wheel.borrow().now() {
+        let deadline_ns = self.clock.since_start_ns(deadline);
+        let tick = self.tick_of(deadline_ns);
+        let seen_ns = if self.clock.is_paused() { self.clock.elapsed_ns() } else { self.last_look_ns.get() };
+        {
+            let mut wheel = self.wheel.borrow_mut();
+            // An empty wheel is not moved on by the turns.
+            if wheel.is_empty() {
+                wheel.advance(seen_ns / self.resolution_ns);
+            }
+        }
+        // What is near may have passed since the clock was last read.
+        if deadline_ns < seen_ns.saturating_add(2 * self.resolution_ns)
+            && deadline_ns <= self.clock.elapsed_ns()
+        {
             return None;
         }
         let waker = waker.clone();
@@ -266,21 +276,18 @@ impl Driver {
 
     /// Moves a paused clock on by `by`, and fires what is due then.
     pub(crate) fn advance(&self, by: Duration) {
-        self.clock.advance_to(self.clock.elapsed().saturating_add(by));
-        self.fire(self.clock.elapsed());
+        self.clock.advance_to(self.clock.elapsed_ns().saturating_add(clock::nanos(by)));
+        self.fire(self.clock.elapsed_ns());
     }
 
     /// Fires all timers whose tick has come.
     #[inline]
-    fn fire(&self, now: Duration) {
-        let tick = u64::try_from(now.as_nanos() / self.resolution.as_nanos()).unwrap_or(u64::MAX);
-        {
-            let mut wheel = self.wheel.borrow_mut();
-            if wheel.now() == tick && wheel.next() != Some(tick) {
-                return;
-            }
-            wheel.advance(tick);
+    fn fire(&self, now_ns: u64) {
+        if self.wheel.borrow().is_empty() {
+            return;
         }
+        let tick = now_ns / self.resolution_ns;
+        self.wheel.borrow_mut().advance(tick);
         loop {
             let due = self.wheel.borrow_mut().pop_due();
             let Some(waker) = due else { break };
@@ -302,7 +309,7 @@ impl Driver {
             match event.token() {
                 BELL => {}
                 #[cfg(target_os = "linux")]
-                TIMER => self.armed_at.set(None),
+                TIMER => self.armed_at_ns.set(None),
                 _ => {
                     let (reader, writer) = self.reactor.borrow_mut().dispatch(event);
                     for waker in [reader, writer].into_iter().flatten() {
@@ -315,30 +322,29 @@ impl Driver {
 
     /// How long `epoll_wait` may wait so that it serves a timer at `deadline`, arming the timerfd where that is too coarse.
     #[cfg(target_os = "linux")]
-    fn timeout_until(&self, deadline: Option<Duration>, now: Duration) -> Option<Duration> {
-        let Some(deadline) = deadline else {
+    fn timeout_until(&self, deadline_ns: Option<u64>, now_ns: u64) -> Option<Duration> {
+        let Some(deadline_ns) = deadline_ns else {
             // [DRIVER-3]
-            if self.armed_at.take().is_some() {
+            if self.armed_at_ns.take().is_some() {
                 self.timer_fd.set(None);
             }
             return None;
         };
-        let left = deadline.saturating_sub(now);
-        let over = left.subsec_nanos() % 1_000_000;
-        let late = if over == 0 { 0 } else { 1_000_000 - over };
-        if left.is_zero() || Duration::from_nanos(late.into()) <= self.resolution {
-            return Some(left);
+        let left_ns = deadline_ns.saturating_sub(now_ns);
+        let late_ns = left_ns.next_multiple_of(1_000_000) - left_ns;
+        if left_ns == 0 || late_ns <= self.resolution_ns {
+            return Some(Duration::from_nanos(left_ns));
         }
-        if self.armed_at.get().is_none_or(|armed_at| armed_at > deadline) {
-            self.timer_fd.set(Some(left));
-            self.armed_at.set(Some(deadline));
+        if self.armed_at_ns.get().is_none_or(|armed_at_ns| armed_at_ns > deadline_ns) {
+            self.timer_fd.set(Some(Duration::from_nanos(left_ns)));
+            self.armed_at_ns.set(Some(deadline_ns));
         }
         None
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn timeout_until(&self, deadline: Option<Duration>, now: Duration) -> Option<Duration> {
-        deadline.map(|deadline| deadline.saturating_sub(now))
+    fn timeout_until(&self, deadline_ns: Option<u64>, now_ns: u64) -> Option<Duration> {
+        deadline_ns.map(|deadline_ns| Duration::from_nanos(deadline_ns.saturating_sub(now_ns)))
     }
 
     /// A paused clock: if no event is there, time jumps to the next timer.
@@ -352,8 +358,8 @@ impl Driver {
         let next = self.wheel.borrow().next();
         match next {
             Some(tick) if !is_busy => {
-                self.clock.advance_to(self.time_of(tick));
-                self.fire(self.clock.elapsed());
+                self.clock.advance_to(self.time_of_ns(tick));
+                self.fire(self.clock.elapsed_ns());
             }
             _ => self.system_turn(None),
         }
@@ -362,23 +368,22 @@ impl Driver {
 
 impl Park for Driver {
     fn turn(&self) -> u32 {
-        let now = self.clock.elapsed();
-        self.fire(now);
+        let now_ns = self.clock.elapsed_ns();
+        self.fire(now_ns);
         if self.clock.is_paused() {
             // Its time says nothing about how long the polls took.
             self.system_turn(Some(Duration::ZERO));
             return POLLS_MAX;
         }
-        let since_look = now.saturating_sub(self.last_look.replace(now));
-        if now.saturating_sub(self.last_system_turn.get()) >= SYSTEM_TURN_EVERY {
+        if now_ns.saturating_sub(self.last_system_turn_ns.get()) >= SYSTEM_TURN_EVERY_NS {
             self.system_turn(Some(Duration::ZERO));
-            self.last_system_turn.set(now);
+            self.last_system_turn_ns.set(now_ns);
         }
-        let polls_max = self.polls_max.get();
-        let polls_max = match since_look {
-            long if long > LOOK_EVERY => (polls_max / 4).max(1),
-            short if short < LOOK_EVERY / 4 => (polls_max * 2).min(POLLS_MAX),
-            _ => polls_max,
+        let since_look_ns = now_ns.saturating_sub(self.last_look_ns.replace(now_ns));
+        let polls_max = match self.polls_max.get() {
+            polls if since_look_ns > LOOK_EVERY_NS => (polls / 4).max(1),
+            polls if since_look_ns < LOOK_EVERY_NS / 4 => (polls * 2).min(POLLS_MAX),
+            polls => polls,
         };
         self.polls_max.set(polls_max);
         polls_max
@@ -389,15 +394,14 @@ impl Park for Driver {
             return self.park_paused(may_wait);
         }
         let next = self.wheel.borrow().next();
-        let deadline = next.map(|tick| self.time_of(tick));
-        let timeout = match deadline {
-            None => self.timeout_until(None, Duration::ZERO),
-            Some(deadline) => {
-                let now = self.clock.elapsed();
-                if deadline <= now {
-                    return self.fire(now);
+        let timeout = match next {
+            None => self.timeout_until(None, 0),
+            Some(tick) => {
+                let (deadline_ns, now_ns) = (self.time_of_ns(tick), self.clock.elapsed_ns());
+                if deadline_ns <= now_ns {
+                    return self.fire(now_ns);
                 }
-                self.timeout_until(Some(deadline), now)
+                self.timeout_until(Some(deadline_ns), now_ns)
             }
         };
         if next.is_none() || timeout.is_some_and(|timeout| timeout > TRIM_BEFORE) {
@@ -407,10 +411,10 @@ impl Park for Driver {
             return;
         }
         self.system_turn(timeout);
-        let now = self.clock.elapsed();
-        self.last_look.set(now);
-        self.last_system_turn.set(now);
-        self.fire(now);
+        let now_ns = self.clock.elapsed_ns();
+        self.last_look_ns.set(now_ns);
+        self.last_system_turn_ns.set(now_ns);
+        self.fire(now_ns);
     }
 
     fn collect(&self) {

@@ -96,6 +96,11 @@ impl Wheel {
         self.now
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// How many timers wait.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

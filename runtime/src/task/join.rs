@@ -145,11 +145,14 @@ impl fmt::Display for TaskId {
 unsafe fn take_output<T>(task: &'static Header, local: Option<&Local>) -> Result<T, JoinError> {
     let cache = local.map(|local| &local.cache);
     match task.snapshot().outcome() {
-        // SAFETY: [JOIN-1] done with a value: the body holds the `T` that the vtable's `store` put there.
-        Some(Outcome::Value) => Ok(unsafe { task.body.take::<T>(cache) }),
-        // SAFETY: [JOIN-1] done with a panic: the body holds its payload.
+        Some(Outcome::Value) => {
+            // SAFETY: [JOIN-1] done with a value: the body holds the `T` that the vtable's `store` put there.
+            Ok(unsafe { task.body.take::<T>(cache) })
+        }
         Some(Outcome::Panic) => {
-            Err(JoinError(JoinErrorKind::Panic(unsafe { task.body.take::<Payload>(cache) })))
+            // SAFETY: [JOIN-1] done with a panic: the body holds its payload.
+            let payload = unsafe { task.body.take::<Payload>(cache) };
+            Err(JoinError(JoinErrorKind::Panic(payload)))
         }
         Some(Outcome::Cancelled) | None => Err(JoinError(JoinErrorKind::Cancelled)),
     }

@@ -173,10 +173,11 @@ pub(crate) fn spawn<F: Future>(
 /// Polls a task from the run queue, once, or drops its future if it was aborted.
 #[inline(always)]
 pub(crate) fn run(local: &Local, task: &'static Header) -> Option<Finished> {
-    if task.apply(Event::StartPoll) == Action::Cancel {
+    let (running, action) = task.step(Event::StartPoll);
+    if action == Action::Cancel {
         return Some(cancel(local, task));
     }
-    let waker = waker::waker(task, task.snapshot().generation());
+    let waker = waker::waker(task, running.generation());
     let mut cx = Context::from_waker(&waker);
     local.current.set(Some(task));
     local.budget.set(BUDGET);
@@ -362,11 +363,17 @@ impl Header {
     /// The single-threaded shell of the protocol: the owner moves the state.
     #[inline(always)]
     fn apply(&self, event: Event) -> Action {
+        self.step(event).1
+    }
+
+    /// As [`apply`](Self::apply), and what the state is now, which an atomic load would have to fetch again.
+    #[inline(always)]
+    fn step(&self, event: Event) -> (Snapshot, Action) {
         let (to, action) = next(self.snapshot(), event);
         debug_assert_ne!(action, Action::Impossible, "{event:?} in {self:?}");
         // Ordering: Release; pairs with the Acquire in `snapshot`. [TASK-1] a plain store is enough: nobody else writes.
         self.state.store(to.bits(), Ordering::Release);
-        action
+        (to, action)
     }
 
     #[inline(always)]
