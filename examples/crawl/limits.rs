@@ -1,26 +1,19 @@
 //! Open files: each connection is one, and the system gives a process 256 or 1,024 unless it asks for more.
 
-/// What a process has open besides its connections: standard streams, the poller and its doorbell, listeners.
+/// What a process has open besides its connections: standard streams, the poller and its doorbell, listeners,
+/// and for each of those a connection in its hand.
 const OTHER_FILES: u64 = 64;
 
-/// Raises this process's limit to the hard one, and says so on standard error if `connections` do not fit
-/// even then.
-pub(crate) fn raise_open_files(who: &str, connections: usize, files_each: u64) {
+/// Raises this process's limit to the hard one and says how many connections fit into it, of `files_each`.
+pub(crate) fn raise_open_files(files_each: u64) -> usize {
     // Fails where there is no such limit, or where it cannot be read: then nothing is known to be too low.
-    let Ok(limit) = rlimit::increase_nofile_limit(u64::MAX) else { return };
-    if let Some(shortage) = shortage(limit, connections, files_each) {
-        eprintln!("crawl: {who}: {shortage}");
-    }
+    rlimit::increase_nofile_limit(u64::MAX).map_or(usize::MAX, |limit| connections(limit, files_each))
 }
 
-fn shortage(limit: u64, connections: usize, files_each: u64) -> Option<String> {
-    let needed = (connections as u64).saturating_mul(files_each).saturating_add(OTHER_FILES);
-    (limit < needed).then(|| {
-        format!(
-            "the hard limit of {limit} open files is below the {needed} that {connections} connections \
-             may need; those over it wait and try again"
-        )
-    })
+fn connections(open_files_max: u64, files_each: u64) -> usize {
+    let fit = open_files_max.saturating_sub(OTHER_FILES) / files_each;
+    // At least one, or nothing could ever be tried.
+    usize::try_from(fit).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -28,9 +21,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_too_low_only_below_what_is_needed() {
-        assert_eq!(shortage(1_064, 1_000, 1), None);
-        assert!(shortage(1_063, 1_000, 1).unwrap().contains("1063 open files is below the 1064"));
-        assert!(shortage(u64::MAX - 1, usize::MAX, 2).is_some());
+    fn what_fits_leaves_room_for_the_rest() {
+        assert_eq!(connections(1_024, 1), 960);
+        assert_eq!(connections(1_024, 2), 480);
+        assert_eq!(connections(20, 2), 1);
+        assert_eq!(connections(u64::MAX, 1) as u64, u64::MAX - OTHER_FILES);
     }
 }

@@ -23,7 +23,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,16 +44,23 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 /// How long a connection may say nothing.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How long it is kept after its last answer, for a client that still sends.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Serves `folder` until standard input ends, which ends the process.
 ///
 /// # Errors
 ///
 /// When it cannot listen on `port`, or no runtime can be built.
 pub(crate) fn serve(folder: PathBuf, port: u16, max_tasks: usize) -> Result<(), UsageError> {
-    // A socket and a file each.
-    limits::raise_open_files("server", max_tasks, 2);
+    // A socket and a file each. More connections than files for them would answer each other's requests with
+    // errors.
+    let fit = limits::raise_open_files(2);
+    if fit < max_tasks {
+        eprintln!("crawl: server: open files for {fit} connections at once, not {max_tasks}");
+    }
     let runtime = anteroom::Runtime::builder()
-        .max_tasks(max_tasks)
+        .max_tasks(max_tasks.min(fit))
         .build()
         .map_err(|error| UsageError::new("--serve", error))?;
     runtime.block_on(async {
@@ -65,8 +72,10 @@ pub(crate) fn serve(folder: PathBuf, port: u16, max_tasks: usize) -> Result<(), 
         end_with_standard_input().map_err(|error| UsageError::new("--serve", error))?;
         let folder: Arc<Path> = folder.into();
         for listener in listeners {
-            anteroom::spawn_service(accept(listener, folder.clone()))
+            let service = anteroom::spawn_service(accept(listener, folder.clone()))
                 .map_err(|_| UsageError::new("--serve", "more listeners than services"))?;
+            // Its handle is of no use: it ends with the process.
+            drop(service);
         }
         // The thread at standard input ends it.
         std::future::pending().await
@@ -161,11 +170,35 @@ async fn accept(listener: TcpListener, folder: Arc<Path>) {
 async fn connection(stream: TcpStream, folder: Arc<Path>) {
     let _ = stream.set_nodelay(true);
     let mut heads = Heads { buffer: vec![0; HEAD_BYTES_MAX].into(), filled: 0 };
-    while let Some(keep_alive) = heads.serve_one(&stream, &folder).await {
-        if !keep_alive {
-            break;
+    loop {
+        match heads.serve_one(&stream, &folder).await {
+            After::Another => {}
+            After::Close => return,
+            After::Linger => return linger(&stream, &mut heads.buffer).await,
         }
     }
+}
+
+/// How a connection goes on after an answer.
+enum After {
+    Another,
+    Close,
+    /// It is over, but the client may still be sending what nobody will read.
+    Linger,
+}
+
+/// Lets the client read the last answer. To close over bytes that were not read resets the connection, and
+/// that would take the answer away from it. Not for long, and not for much.
+async fn linger(stream: &TcpStream, buffer: &mut [u8]) {
+    let _ = stream.shutdown(Shutdown::Write);
+    let drain = async {
+        for _ in 0..64 {
+            if !matches!(stream.read(buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    let _ = anteroom::time::timeout(LINGER, drain).await;
 }
 
 /// What was read of a connection and not yet answered.
@@ -175,35 +208,37 @@ struct Heads {
 }
 
 impl Heads {
-    /// Reads one head and answers it. None: the connection is of no more use; false: it was the last answer.
-    async fn serve_one(&mut self, stream: &TcpStream, folder: &Arc<Path>) -> Option<bool> {
+    /// Reads one head and answers it.
+    async fn serve_one(&mut self, stream: &TcpStream, folder: &Path) -> After {
         loop {
-            match http::parse_request(&self.buffer[..self.filled]) {
+            let (answer, after) = match http::parse_request(&self.buffer[..self.filled]) {
                 Ok(Some((request, len))) => {
-                    let keep_alive = request.keep_alive && !request.has_body;
                     let answer = Answer::to(&request, folder);
+                    let after = match (request.has_body, request.keep_alive) {
+                        (true, _) => After::Linger,
+                        (false, true) => After::Another,
+                        (false, false) => After::Close,
+                    };
                     // What follows is the beginning of the next head.
                     self.buffer.copy_within(len..self.filled, 0);
                     self.filled -= len;
-                    answer.send(stream, keep_alive).await.ok()?;
-                    return Some(keep_alive);
+                    (answer, after)
                 }
-                Ok(None) if self.filled == self.buffer.len() => {
-                    Answer::status(431).send(stream, false).await.ok()?;
-                    return Some(false);
+                Ok(None) if self.filled < self.buffer.len() => {
+                    let read = stream.read(&mut self.buffer[self.filled..]);
+                    match anteroom::time::timeout(IDLE, read).await {
+                        Ok(Ok(bytes @ 1..)) => self.filled += bytes,
+                        _ => return After::Close,
+                    }
+                    continue;
                 }
-                Ok(None) => {}
-                Err(_) => {
-                    Answer::status(400).send(stream, false).await.ok()?;
-                    return Some(false);
-                }
-            }
-            let read = stream.read(&mut self.buffer[self.filled..]);
-            let read = anteroom::time::timeout(IDLE, read).await.ok()?.ok()?;
-            if read == 0 {
-                return None;
-            }
-            self.filled += read;
+                Ok(None) => (Answer::status(431), After::Linger),
+                Err(_) => (Answer::status(400), After::Linger),
+            };
+            return match answer.send(stream, matches!(after, After::Another)).await {
+                Ok(()) => after,
+                Err(_) => After::Close,
+            };
         }
     }
 }
