@@ -100,8 +100,8 @@ impl Crawl {
         while let Some(ticket) = self.next().await {
             // The bound. Over the limit this waits, and the page's future stays in this frame.
             let admitted = anteroom::spawn(page::fetch(ticket)).await;
-            // The handle goes: the page reports through its ticket.
-            admitted.expect("the runtime is not closed, and one page is within any limit");
+            // The handle is of no use: the page reports through its ticket.
+            drop(admitted.expect("the runtime is not closed, and one page is within any limit"));
         }
     }
 

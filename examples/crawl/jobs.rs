@@ -57,7 +57,7 @@ pub(crate) fn run_here(args: &Args, count: u64, spawners: usize) -> Result<(), U
             .map(|k| {
                 // Every K-th job, from the k-th on.
                 let mine = (k..count).step_by(spawners);
-                anteroom::spawn_service(spawn_all(mine)).ok().expect("there is a place for each spawner")
+                anteroom::spawn_service(spawn_all(mine)).expect("there is a place for each spawner")
             })
             .collect();
         for spawner in spawners {
@@ -81,7 +81,7 @@ pub(crate) fn run_here(args: &Args, count: u64, spawners: usize) -> Result<(), U
 
 async fn spawn_all(numbers: impl Iterator<Item = u64>) {
     for number in numbers {
-        anteroom::spawn(job(number)).await.expect("the runtime is not closed");
+        drop(anteroom::spawn(job(number)).await.expect("the runtime is not closed"));
     }
 }
 

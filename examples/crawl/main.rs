@@ -140,27 +140,20 @@ impl From<ServerError> for Trouble {
 fn crawl(args: &Args) -> Result<u8, Trouble> {
     let interrupt = Interrupt::catch().map_err(|error| Trouble::new("signals", error))?;
     let site = Site::find(args.site.as_deref())?;
-    let mut server = Server::start(site.folder(), args.port, args.max_tasks.min(SERVER_TASKS_MAX))?;
-    announce(args, &site, &server);
-    limits::raise_open_files("crawler", if args.unbounded { 0 } else { args.max_tasks }, 1);
-
-    let max_tasks = (!args.unbounded).then_some(args.max_tasks);
     let runtime = anteroom::Runtime::builder()
         .max_tasks(args.limit())
         .build()
         .map_err(|error| UsageError::new(format_args!("--max-tasks {}", args.limit()), error))?;
+    let mut server = Server::start(site.folder(), args.port, args.max_tasks.min(SERVER_TASKS_MAX))?;
+    let fit = limits::raise_open_files(1);
+    announce(args, &site, &server, fit);
+
+    let max_tasks = (!args.unbounded).then_some(args.max_tasks);
     let crawl = Crawl::new(server.addresses());
     let start = Instant::now();
-    let (signal, summary) = runtime.block_on(async {
-        let live_line = LiveLine::start(&crawl, max_tasks);
-        let whole = async {
-            crawl.run().await;
-            None
-        };
-        let cut_short = async { Some(interrupt.wait().await) };
-        let signal = crawler::first(whole, cut_short).await;
-        live_line.end();
-        // Before the runtime drops the pages that are live, which would count them as errors.
+    // What the crawl has come to. To be called while its pages are live: those that the runtime drops with it
+    // would count as errors.
+    let summary = |signal: Option<i32>| {
         let metrics = anteroom::metrics();
         let summary = Summary {
             tally: crawl.tally(),
@@ -173,6 +166,20 @@ fn crawl(args: &Args) -> Result<u8, Trouble> {
             interrupted: signal.is_some(),
         };
         (signal, summary)
+    };
+    let (signal, summary) = runtime.block_on(async {
+        let live_line = LiveLine::start(&crawl, max_tasks);
+        let whole = async {
+            crawl.run().await;
+            summary(None)
+        };
+        let cut_short = async {
+            let signal = interrupt.wait().await;
+            summary(Some(signal))
+        };
+        let end = crawler::first(whole, cut_short).await;
+        live_line.end();
+        end
     });
 
     report::print(&summary.table());
@@ -190,8 +197,8 @@ fn crawl(args: &Args) -> Result<u8, Trouble> {
     })
 }
 
-/// Says on standard error what is about to happen.
-fn announce(args: &Args, site: &Site, server: &Server) {
+/// Says on standard error what is about to happen. `fit` connections fit into the limit of open files.
+fn announce(args: &Args, site: &Site, server: &Server, fit: usize) {
     let addresses = server.addresses();
     eprintln!("crawl: {}", site.folder().display());
     eprintln!("crawl: {}; served by process {} on http://{}/", site.what(), server.id(), addresses[0]);
@@ -202,6 +209,9 @@ fn announce(args: &Args, site: &Site, server: &Server) {
             last.ip()
         );
         debug_assert_eq!(first.port(), last.port());
+    }
+    if fit < args.limit() {
+        eprintln!("crawl: open files for {fit} connections at once; pages over that wait and try again");
     }
     if args.unbounded {
         eprintln!("crawl: no limit in force (--max-tasks {}): a task for each URL at once", args.limit());

@@ -22,8 +22,7 @@ impl LiveLine {
         if !io::stderr().is_terminal() {
             return LiveLine(None);
         }
-        let style =
-            ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is well-formed");
+        let style = ProgressStyle::with_template("{wide_msg}").expect("the template is well-formed");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
         let service = anteroom::spawn_service(draw(bar.clone(), crawl.clone(), max_tasks));
         // Without a place for it the crawl goes on in silence.
@@ -62,7 +61,6 @@ async fn draw(bar: ProgressBar, crawl: Arc<Crawl>, max_tasks: Option<usize>) {
             grouped(metrics.waiting),
             mebibytes(memory::now_bytes()),
         ));
-        bar.tick();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use tempfile::TempDir;
@@ -76,11 +76,20 @@ fn check(folder: &Path) -> Result<(), String> {
     if folder.join("index.html").is_file() { Ok(()) } else { Err("no index.html in it to start from".into()) }
 }
 
+/// The documentation of the toolchain that `rustc` belongs to.
+///
+/// The compiler needs some hundreds of MiB of address space before it can say where it lives, and this
+/// program may well have been given less. So when there is a `rustc` that cannot answer, the toolchain that
+/// built this stands in for it.
 fn toolchain_documentation() -> Option<PathBuf> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
-    let output = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
-    let sysroot = String::from_utf8(output.stdout).ok()?;
-    let folder = Path::new(sysroot.trim()).join("share/doc/rust/html");
+    let sysroot = match Command::new(rustc).args(["--print", "sysroot"]).stderr(Stdio::null()).output() {
+        Ok(output) if output.status.success() => PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        // bin/cargo in it.
+        _ => Path::new(option_env!("CARGO")?).ancestors().nth(2)?.to_owned(),
+    };
+    let folder = sysroot.join("share/doc/rust/html");
     check(&folder).is_ok().then_some(folder)
 }
 
