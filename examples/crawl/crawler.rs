@@ -37,8 +37,8 @@ use std::task::Poll;
 use event_listener::Event;
 
 use crate::frontier::{Frontier, Linked, Next};
-use crate::links::Link;
 use crate::page::{self, Failure, Outcome};
+use crate::paths::Link;
 
 /// What all pages share.
 pub(crate) struct Crawl {

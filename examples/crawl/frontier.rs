@@ -13,10 +13,10 @@
 //! discovery.
 //!
 //! ```text
-//!  text     /index.html/std/index.html/std/vec/index.html...   every path, end to end
-//!  entries  [end, inbound, missing] [..] [..]                  12 bytes a URL; a path starts where the last ends
-//!                        next ^                                the queue begins here
-//!  table    [3, -, 1, -, -, 2, ...]                            open addressing over the entries, at most 3/4 full
+//!  text    /index.html/std/index.html/std/vec/index.html...  every path, end to end
+//!  entries [end, inbound, missing] [..] [..]                 12 bytes a URL; its path starts where the last ends
+//!                       next ^                              the queue begins here
+//!  table   [3, -, 1, -, -, 2, ...]                           open addressing, at most 3/4 full
 //! ```
 //!
 //! So a URL costs its text and some twenty bytes: 48,000 of the toolchain's documentation stay below 6 MB.

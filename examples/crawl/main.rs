@@ -27,8 +27,10 @@
 //! | `crawler.rs`  | the loop: from URLs to tasks                        | why the spawn is the only bound          |
 //! | `page.rs`     | one page: connect, ask, stream                      | what a live task costs                   |
 //! | `frontier.rs` | the URLs: each once, few bytes each                 | a queue that is a position in a set      |
-//! | `links.rs`    | from chunks of HTML to paths                        | one form for each page                   |
-//! | `server.rs`   | the second process: files over HTTP                 | accepting no more than there is room for |
+//! | `links.rs`    | from chunks of HTML to links                        | a parser that streams, under a limit     |
+//! | `paths.rs`    | from links to paths                                 | one form for each page                   |
+//! | `server.rs`   | the second process: listeners and connections       | accepting no more than there is room for |
+//! | `files.rs`    | its files                                           | what may be read, and how much at once   |
 //! | `http.rs`     | heads, both ways                                    | where a body ends                        |
 //! | `jobs.rs`     | `--jobs`                                            | what a bounded spawn costs               |
 //! | `report.rs`   | live line, table, JSON                              | a service beside the tasks               |
@@ -42,6 +44,7 @@
 mod args;
 mod child;
 mod crawler;
+mod files;
 mod frontier;
 mod http;
 mod jobs;
@@ -49,6 +52,7 @@ mod limits;
 mod links;
 mod memory;
 mod page;
+mod paths;
 mod report;
 mod server;
 mod signals;

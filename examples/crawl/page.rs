@@ -6,7 +6,7 @@
 //! |------------------|-----------------------------------------------------------|--------------------------|
 //! | admission        | its future and its path                                   | 1 KiB (a test says so)   |
 //! | connected        | its socket; a buffer, for the heads and then for the body | 8 KiB                    |
-//! | the head is here | a parser, if it is HTML: unfinished tag, open elements    | 5 to 20 KiB, at most 128 |
+//! | the head is here | a parser, if it is HTML: unfinished tag, open elements    | 3 to 23 KiB, at most 128 |
 //!
 //! None of it depends on the page's length. The buffer and the parser are boxes, not parts of the future: a
 //! page that still waits for its connection does without, and the spawner moves 1 KiB, not 30.
@@ -20,7 +20,8 @@ use anteroom::time::{sleep, timeout};
 
 use crate::crawler::Ticket;
 use crate::http::{self, HEAD_BYTES_MAX, Response};
-use crate::links::{Link, LinkParser, resolve};
+use crate::links::LinkParser;
+use crate::paths::{Link, resolve};
 
 /// The buffer of a page: it must hold a head, and more makes each parser hold more.
 const BUFFER_BYTES: usize = HEAD_BYTES_MAX;

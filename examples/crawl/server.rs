@@ -10,19 +10,10 @@
 //! `--max-tasks` connections the listener waits with one in its hand and accepts no more, and the kernel's
 //! backlog keeps the rest.
 //!
-//! # Files
-//!
-//! Read on the blocking pool, 64 KiB at a time: opening may go to a disk, and a page of 8 MB must not stop a
-//! thousand other connections for as long as it takes to read. Most pages fit one chunk, so most answers are
-//! one job and one write. A connection therefore holds at most [`CHUNK_BYTES`] and a head.
-//!
-//! # What may be read
-//!
-//! Files under the folder, by names without `..` ([`file_of`]). Symbolic links in it are followed: who made
-//! the folder made them.
+//! Files are read on the blocking pool: opening may go to a disk, and a page of 8 MB must not stop a thousand
+//! other connections for as long as it takes to read. `files.rs` has them, in chunks.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,14 +23,12 @@ use anteroom::net::{TcpListener, TcpStream};
 
 use crate::args::UsageError;
 use crate::child::ready_line;
+use crate::files::{Reply, file_of};
 use crate::http::{self, HEAD_BYTES_MAX};
-use crate::{limits, links};
+use crate::limits;
 
 /// How many of 127.0.0.x it listens on.
 const ADDRESSES: u8 = 8;
-
-/// How much of a file is in memory at once, for each connection.
-const CHUNK_BYTES: u64 = 64 * 1024;
 
 /// How long a connection may say nothing.
 const IDLE: Duration = Duration::from_secs(30);
@@ -287,214 +276,4 @@ impl Answer {
 /// Runs `job` where it may block. A panic of it is an error like any other.
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     anteroom::spawn_blocking(job).await.map_err(|error| io::Error::other(error.to_string()))
-}
-
-/// A part of an answer in memory, and the file that the rest is read from.
-struct Reply {
-    bytes: Vec<u8>,
-    file: Option<File>,
-    /// How much of the body is still in the file.
-    left: u64,
-}
-
-impl Reply {
-    /// An answer that says what its status says.
-    fn status(status: u16, location: Option<&str>, body: bool, keep_alive: bool) -> Reply {
-        let reason = http::reason(status);
-        let text = format!("<!DOCTYPE html><title>{reason}</title><h1>{status} {reason}</h1>\n");
-        let mut bytes = Vec::with_capacity(512);
-        http::write_response(&mut bytes, status, HTML, text.len() as u64, location, keep_alive)
-            .expect("a Vec takes it");
-        if body {
-            bytes.extend_from_slice(text.as_bytes());
-        }
-        Reply { bytes, file: None, left: 0 }
-    }
-
-    /// The file with its head, or why not. Blocks.
-    fn file(path: &Path, body: bool, keep_alive: bool) -> Reply {
-        match Self::open(path, body, keep_alive) {
-            Ok(reply) => reply,
-            Err(error) => {
-                let status = match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 404,
-                    io::ErrorKind::PermissionDenied => 403,
-                    _ => 500,
-                };
-                Reply::status(status, None, body, keep_alive)
-            }
-        }
-    }
-
-    fn open(path: &Path, body: bool, keep_alive: bool) -> io::Result<Reply> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            // Its links are relative to what is *in* it, so the reader has to stand there.
-            let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::NotFound)?;
-            return Ok(Reply::status(301, Some(&format!("./{name}/")), body, keep_alive));
-        }
-        let len = metadata.len();
-        let mut bytes = Vec::with_capacity(256 + len.min(CHUNK_BYTES) as usize);
-        http::write_response(&mut bytes, 200, content_type(path), len, None, keep_alive)?;
-        let reply = Reply { bytes, file: Some(file), left: if body { len } else { 0 } };
-        reply.fill()
-    }
-
-    /// The next part, in the memory of this one. Blocks.
-    fn next_chunk(mut self) -> io::Result<Reply> {
-        self.bytes.clear();
-        self.fill()
-    }
-
-    /// Appends up to a chunk. A file that has become shorter is an error, so that the connection ends and the
-    /// reader sees it; of one that has become longer only what was announced is sent.
-    fn fill(mut self) -> io::Result<Reply> {
-        let want = self.left.min(CHUNK_BYTES);
-        if let Some(file) = &mut self.file {
-            let start = self.bytes.len();
-            self.bytes.resize(start + want as usize, 0);
-            file.read_exact(&mut self.bytes[start..])?;
-        }
-        self.left -= want;
-        Ok(self)
-    }
-}
-
-const HTML: &str = "text/html; charset=utf-8";
-
-/// The file that a request's target names. None: it tries to leave the folder, or names nothing a file can be
-/// called.
-fn file_of(folder: &Path, target: &str) -> Option<PathBuf> {
-    let path = target.split(['?', '#']).next().unwrap_or_default().strip_prefix('/')?;
-    let mut file = folder.to_owned();
-    let mut last = "";
-    for segment in path.split('/') {
-        last = segment;
-        let name = String::from_utf8(links::percent_decode(segment)).ok()?;
-        match name.as_str() {
-            "" | "." => {}
-            ".." => return None,
-            // A separator that was escaped, a drive, a stream: nothing that the frontier would ask for.
-            _ if name.contains(['/', '\\', '\0']) || cfg!(windows) && name.contains(':') => return None,
-            _ => file.push(name),
-        }
-    }
-    if matches!(last, "" | ".") {
-        file.push("index.html");
-    }
-    Some(file)
-}
-
-/// From the name alone: what is not known is bytes.
-fn content_type(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
-        "html" | "htm" => HTML,
-        "css" => "text/css; charset=utf-8",
-        "js" => "text/javascript; charset=utf-8",
-        "json" => "application/json",
-        "txt" | "md" | "rs" | "toml" => "text/plain; charset=utf-8",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "ico" => "image/x-icon",
-        "woff2" => "font/woff2",
-        _ => "application/octet-stream",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(target: &str) -> Option<String> {
-        file_of(Path::new("/site"), target).map(|path| path.to_str().unwrap().to_owned())
-    }
-
-    #[test]
-    fn a_target_names_a_file_in_the_folder() {
-        assert_eq!(file("/a/b.html").unwrap(), "/site/a/b.html");
-        assert_eq!(file("/a%20b.html?q=../x#y").unwrap(), "/site/a b.html");
-        assert_eq!(file("//a/./b").unwrap(), "/site/a/b");
-        assert_eq!(file("/").unwrap(), "/site/index.html");
-        assert_eq!(file("/a/").unwrap(), "/site/a/index.html");
-        assert_eq!(file("/a/.").unwrap(), "/site/a/index.html");
-    }
-
-    #[test]
-    fn a_target_that_leaves_the_folder_is_refused() {
-        for target in [
-            "/../x",
-            "/a/../../x",
-            "/%2e%2e/x",
-            "/.%2E/x",
-            "/a/..",
-            "/..%2fx",
-            "/%2fetc/passwd",
-            "/a%5c..%5cx",
-            "/a%00.html",
-            "/%ff",
-            "x",
-            "http://other/x",
-            "*",
-        ] {
-            assert_eq!(file(target), None, "{target}");
-        }
-    }
-
-    fn text(reply: &Reply) -> String {
-        String::from_utf8(reply.bytes.clone()).unwrap()
-    }
-
-    #[test]
-    fn a_big_file_comes_in_chunks_and_no_more_than_announced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("big.html");
-        let content: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
-        std::fs::write(&path, &content).unwrap();
-        let mut reply = Reply::file(&path, true, true);
-        let head = reply.bytes.len() - CHUNK_BYTES as usize;
-        let mut got = reply.bytes[head..].to_vec();
-        let mut longest = 0;
-        while reply.left > 0 {
-            reply = reply.next_chunk().unwrap();
-            longest = longest.max(reply.bytes.len());
-            got.extend_from_slice(&reply.bytes);
-        }
-        assert_eq!(got, content);
-        assert_eq!(longest, CHUNK_BYTES as usize);
-    }
-
-    #[test]
-    fn a_file_that_shrinks_under_the_reader_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
-        std::fs::write(&path, vec![0; 100_000]).unwrap();
-        let reply = Reply::file(&path, true, true);
-        File::options().write(true).open(&path).unwrap().set_len(70_000).unwrap();
-        assert!(reply.next_chunk().is_err());
-    }
-
-    #[test]
-    fn each_failure_has_its_status() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("a b")).unwrap();
-        std::fs::write(folder.path().join("x"), "").unwrap();
-        let reply = |name: &str| text(&Reply::file(&folder.path().join(name), true, true));
-        assert!(reply("gone").starts_with("HTTP/1.1 404 Not Found\r\n"));
-        assert!(reply("x/below-a-file").starts_with("HTTP/1.1 404 "));
-        assert!(reply("a b").contains("\r\nlocation: ./a%20b/\r\n"));
-        assert!(text(&Reply::status(405, None, true, false)).contains("\r\nallow: GET, HEAD\r\n"));
-    }
-
-    #[test]
-    fn a_head_request_gets_the_length_and_no_body() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.html");
-        std::fs::write(&path, "hello").unwrap();
-        let reply = Reply::file(&path, false, true);
-        assert!(text(&reply).contains("content-length: 5\r\n"));
-        assert!(text(&reply).ends_with("\r\n\r\n"));
-        assert_eq!(reply.left, 0);
-    }
 }

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 /// The example's binary, built from what is here now.
 ///
-/// Cargo builds an example that has unit tests as a test only, and does not tell where its program would be. So this
-/// asks for it, in the profile and the target directory of this test.
+/// Cargo builds an example that has unit tests as a test only, and does not tell where its program would be.
+/// So this asks for it, in the profile and the target directory of this test.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -96,9 +96,9 @@ impl FreeOfLinks for Vec<u8> {
     }
 }
 
-/// What a crawl of [`site`] counts. Pages: index, a, sub/index, sub/deep er, garbage, notes. Links: 8 on the index, 3 on
-/// a, 2 on sub/index, 1 on deep er, 1 on tag, and the redirect of /sub. Broken: gone.html, from two pages. Errors: the
-/// malformed link, the file that cannot be opened, the tag that is too long.
+/// What a crawl of [`site`] counts. Pages: index, a, sub/index, sub/deep er, garbage, notes. Links: 8 on the
+/// index, 3 on a, 2 on sub/index, 1 on deep er, 1 on tag, and the redirect of /sub. Broken: gone.html, from
+/// two pages. Errors: the malformed link, the file that cannot be opened, the tag that is too long.
 #[cfg(unix)]
 const COUNTS: [(&str, f64); 4] = [("pages", 6.0), ("links", 16.0), ("broken_links", 2.0), ("errors", 3.0)];
 
@@ -178,7 +178,7 @@ fn help_is_complete_and_no_error() {
     }
 }
 
-/// A crawl that never ends by itself: one page is a pipe that nobody writes to.
+/// A crawl that never ends by itself: one file is a terabyte of nothing.
 #[cfg(unix)]
 struct Endless {
     child: Child,
@@ -190,8 +190,8 @@ struct Endless {
 #[cfg(unix)]
 fn endless() -> Endless {
     let site = tempfile::tempdir().unwrap();
-    write(&site, "index.html", "<a href=pipe.html>");
-    assert!(Command::new("mkfifo").arg(site.path().join("pipe.html")).status().unwrap().success());
+    write(&site, "index.html", "<a href=endless.bin>");
+    fs::File::create(site.path().join("endless.bin")).unwrap().set_len(1 << 40).unwrap();
     let mut child = Command::new(binary())
         .args(["--site", site.path().to_str().unwrap(), "--json"])
         .stdin(Stdio::null())
