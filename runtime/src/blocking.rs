@@ -21,7 +21,7 @@
 //! `net/address.rs`, its first user.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use std::{future, io};
@@ -29,7 +29,7 @@ use std::{future, io};
 use crossbeam_queue::ArrayQueue;
 
 use crate::admission::{OwnedPermit, Semaphore};
-use crate::sync::{Condvar, Mutex, Scope, lock, scoped_local};
+use crate::sync::{Scope, lock, scoped_local};
 use crate::task::{JoinError, JoinErrorKind, Payload, joined, quietly};
 
 /// How long a thread without a job stays.

@@ -15,7 +15,7 @@
 mod imp {
     pub(crate) use std::cell::Cell;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
 
     /// `std::cell::UnsafeCell` with loom's interface, so that loom sees when two threads touch it at once.
     #[derive(Debug)]
@@ -38,7 +38,7 @@ mod imp {
 mod imp {
     pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
 }
 
 pub(crate) use imp::*;

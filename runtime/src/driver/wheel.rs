@@ -90,12 +90,6 @@ impl Wheel {
         }
     }
 
-    /// The tick up to which all has fired.
-    #[inline]
-    pub(crate) fn now(&self) -> u64 {
-        self.now
-    }
-
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -286,7 +280,7 @@ mod tests {
                 match step {
                     Step::Insert(after) => {
                         let (waker, keep) = numbered(number);
-                        let deadline = wheel.now() + after;
+                        let deadline = wheel.now + after;
                         let key = wheel.insert(deadline, waker.clone());
                         model.insert((deadline, number_of(&waker)), ());
                         keys.push((key, deadline, number_of(&waker), keep));
@@ -298,7 +292,7 @@ mod tests {
                     }
                     Step::Cancel(_) => {}
                     Step::Advance(by) => {
-                        let to = wheel.now() + by;
+                        let to = wheel.now + by;
                         wheel.advance(to);
                         let later = model.split_off(&(to + 1, 0));
                         let mut due: Vec<usize> = std::mem::replace(&mut model, later).into_keys().map(|(_, id)| id).collect();
@@ -314,7 +308,7 @@ mod tests {
                 prop_assert_eq!(wheel.len(), model.len());
                 if let Some((&(first, _), ())) = model.first_key_value() {
                     let next = wheel.next().expect("there are timers");
-                    prop_assert!(next <= first && next >= wheel.now());
+                    prop_assert!(next <= first && next >= wheel.now);
                 } else {
                     prop_assert_eq!(wheel.next(), None);
                 }
@@ -327,15 +321,15 @@ mod tests {
         // bugs.md 41
         let (mut wheel, mut fired) = (Wheel::new(), 0);
         const DAY: u64 = TWO_YEARS / 730;
-        while wheel.now() < TWO_YEARS {
-            let deadline = wheel.now() + DAY;
+        while wheel.now < TWO_YEARS {
+            let deadline = wheel.now + DAY;
             wheel.insert(deadline, Waker::noop().clone());
             while wheel.pop_due().is_none() {
                 let next = wheel.next().expect("it waits");
                 assert!(next <= deadline);
                 wheel.advance(next);
             }
-            assert_eq!(wheel.now(), deadline);
+            assert_eq!(wheel.now, deadline);
             fired += 1;
         }
         assert_eq!(fired, 730);

@@ -11,9 +11,10 @@
 //!    headers; the item itself carries what is asked (its foreign word), so nothing is lost, only found more slowly.
 //! 2. `attention`: something rare stands elsewhere (a cancelled waiter, a closed socket); the owner looks into all such
 //!    places.
-//! 3. `sleeping` and the doorbell. The owner writes `sleeping`, fences, looks at 1 and 2 again, and waits. The other
-//!    thread writes 1 or 2, fences, and reads `sleeping`. Of two fences in one total order one is first: either the owner
-//!    sees the message, or the other sees that it sleeps and rings. A ring that comes too late makes one empty turn.
+//! 3. `sleeping` and the doorbell. The owner swaps `sleeping` to true, looks at 1 and 2 again, and waits. The other thread
+//!    writes 1 or 2, swaps `sleeping` to false, and rings if it was true. Of two swaps of one word one is first: either
+//!    the other's, and then the owner's reads it and with it sees the message; or the owner's, and then the other reads
+//!    true and rings. A ring that comes too late makes one empty turn.
 //!
 //! # Invariants
 //! - [INBOX-1] Whatever was pushed before the owner last saw the inbox quiet has been handed out.
@@ -23,13 +24,15 @@
 //! - An intrusive list through the headers: no bound to explain, but a link of eight bytes in every header for a path
 //!   that few tasks ever take.
 //! - Ringing always: a system call a wake.
+//! - Two fences and a plain look at `sleeping`, which spares other threads the write. It costs the same (the fence is as
+//!   dear as the swap), and needs three threads' fences to be argued about, which loom could not follow.
 //!
 //! # Read next
 //! `local.rs`, the loop that drains it.
 
 use std::sync::Arc;
 
-use crate::sync::{AtomicBool, Mutex, Ordering, fence, lock};
+use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// Wakes a sleeping owner; called from any thread.
 pub(crate) trait Doorbell: Send + Sync {
@@ -75,24 +78,22 @@ impl<T: Send> Inbox<T> {
 
     #[inline]
     fn ring(&self) {
-        // Ordering: SeqCst; pairs with the fence in `prepare_sleep`. Of the two one is first, see the module's doc.
-        if !cfg!(anteroom_bug = "inbox_no_fence") {
-            fence(Ordering::SeqCst);
-        }
-        // Ordering: Relaxed; the fence above orders it after the push.
-        if self.sleeping.load(Ordering::Relaxed) {
+        // Ordering: AcqRel; Release pairs with the owner's swap in `prepare_sleep`, which then sees what was pushed.
+        let was_sleeping = if cfg!(anteroom_bug = "inbox_plain") {
+            self.sleeping.load(Ordering::Relaxed)
+        } else {
+            self.sleeping.swap(false, Ordering::AcqRel)
+        };
+        if was_sleeping {
             self.ring_sleeper();
         }
     }
 
     #[cold]
     fn ring_sleeper(&self) {
-        // Ordering: AcqRel; one of several callers turns it off and rings.
-        if self.sleeping.swap(false, Ordering::AcqRel) {
-            let doorbell = lock(&self.doorbell).clone();
-            if let Some(doorbell) = doorbell {
-                doorbell.ring();
-            }
+        let doorbell = lock(&self.doorbell).clone();
+        if let Some(doorbell) = doorbell {
+            doorbell.ring();
         }
     }
 
@@ -121,7 +122,7 @@ impl<T: Send> Inbox<T> {
 
     /// Whether nothing is waiting to be looked at.
     pub(crate) fn is_quiet(&self) -> bool {
-        // Ordering: Relaxed; a hint on the way, and in `prepare_sleep` ordered by the fence.
+        // Ordering: Relaxed; a hint on the way, and in `prepare_sleep` ordered by the swap.
         self.items.is_empty()
             && !self.overflow.load(Ordering::Relaxed)
             && !self.attention.load(Ordering::Relaxed)
@@ -129,10 +130,8 @@ impl<T: Send> Inbox<T> {
 
     /// The owner says that it is about to wait; false if something came in the meantime, and it must not.
     pub(crate) fn prepare_sleep(&self) -> bool {
-        // Ordering: Relaxed; the fence below orders it before the look.
-        self.sleeping.store(true, Ordering::Relaxed);
-        // Ordering: SeqCst; pairs with the fence in `ring`.
-        fence(Ordering::SeqCst);
+        // Ordering: AcqRel; Acquire pairs with the Release of a swap in `ring` that came before, see the module's doc.
+        self.sleeping.swap(true, Ordering::AcqRel);
         if self.is_quiet() {
             return true;
         }
@@ -142,8 +141,8 @@ impl<T: Send> Inbox<T> {
 
     /// The owner no longer waits.
     pub(crate) fn wake_up(&self) {
-        // Ordering: Relaxed; a caller that still sees true rings once for nothing.
-        self.sleeping.store(false, Ordering::Relaxed);
+        // Ordering: AcqRel, as all who write this word, so that one chain of swaps orders them.
+        self.sleeping.swap(false, Ordering::AcqRel);
     }
 
     /// Sets what wakes the owner, or takes it away; rings are lost while there is none, and nobody waits then.

@@ -1,0 +1,501 @@
+//! Loom models of what two threads can do to one task: the real code, under every interleaving within the stated bounds.
+//!
+//! `RUSTFLAGS="--cfg anteroom_loom" cargo test --release -p anteroom --lib loom`
+//!
+//! # What is checked
+//! Loom tracks each atomic, and each cell of a header, a waiter and a queue: two threads at one cell without an order
+//! between them fail a model, as does a deadlock, which is what a lost wake becomes. Bounds: two threads without limit on
+//! preemptions, three with at most three.
+//!
+//! # That it checks
+//! `loom_canary` must fail. And with `--cfg anteroom_bug="..."` a model must fail for each of:
+//! `inbox_plain` (a plain look at the sleeper after a push), `wake_plain` (a wake that finds its bit set is
+//! no read-modify-write), `claim_plain` (the owner takes a waiting future without a swap), `join_no_second_look` (a handle
+//! that does not look again after it has asked).
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc as StdArc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use crate::admission::{self, Admission, Limits};
+use crate::scheduler::Park;
+use crate::scheduler::inbox::{Doorbell, Inbox};
+use crate::scheduler::local::Scheduler;
+use crate::task::Owner;
+use crate::{JoinHandle, spawn, spawn_local, try_spawn};
+
+/// Two threads, every interleaving.
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    loom::model(f);
+}
+
+/// Three threads, at most three preemptions.
+fn model_of_three(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(f);
+}
+
+/// A doorbell and the sleep that it ends.
+struct Bell {
+    rung: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Bell {
+    fn new() -> StdArc<Bell> {
+        StdArc::new(Bell { rung: Mutex::new(false), condvar: Condvar::new() })
+    }
+
+    fn wait(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.condvar.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+impl Doorbell for Bell {
+    fn ring(&self) {
+        *self.rung.lock().unwrap() = true;
+        self.condvar.notify_one();
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: StdArc<Self>) {
+        self.ring();
+    }
+}
+
+struct Sleeper(StdArc<Bell>);
+
+impl Park for Sleeper {
+    fn turn(&self) -> u32 {
+        2
+    }
+
+    fn park(&self, may_wait: &dyn Fn() -> bool) {
+        if may_wait() {
+            self.0.wait();
+        }
+    }
+
+    fn collect(&self) {}
+}
+
+/// A runtime of the real parts, with a loom condvar in the driver's place.
+struct Rig {
+    scheduler: Scheduler,
+    admission: &'static Admission,
+    sleeper: Sleeper,
+    owner: Owner,
+}
+
+impl Rig {
+    fn new(tasks_max: usize) -> Self {
+        let owner = Owner::new();
+        let home = owner.home();
+        let bell = Bell::new();
+        home.shared.inbox.set_doorbell(Some(bell.clone()));
+        let _inside = owner.enter();
+        let local = home.local().unwrap();
+        let admission = Admission::of(home, local);
+        admission.open(Limits { tasks_max, task_bytes_max: usize::MAX, services_max: 0 });
+        let scheduler = Scheduler::new(home, local, admission);
+        Rig { scheduler, admission, sleeper: Sleeper(bell), owner }
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let _inside = (self.owner.enter(), admission::enter(self.admission));
+        self.scheduler.block_on(pin!(future), &self.sleeper)
+    }
+
+    /// Runs what is ready, and looks at the inbox.
+    fn settle(&self) {
+        self.block_on(async {
+            for _ in 0..3 {
+                crate::yield_now().await;
+            }
+        });
+    }
+
+    /// As the drop of a runtime.
+    fn shut_down(self) {
+        let _inside = (self.owner.enter(), admission::enter(self.admission));
+        self.scheduler.shut_down(&self.sleeper);
+        assert_eq!(self.admission.counts().tasks_live, 0);
+        assert_eq!(self.admission.counts().waiting, 0);
+    }
+}
+
+/// Blocks this loom thread on a future.
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    let bell = Bell::new();
+    let waker = Waker::from(bell.clone());
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        bell.wait();
+    }
+}
+
+/// Data that only a wake publishes, and where the waiting task leaves its waker.
+struct Mailbox {
+    data: AtomicUsize,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Mailbox {
+    fn new() -> Arc<Mailbox> {
+        Arc::new(Mailbox { data: AtomicUsize::new(0), waker: Mutex::new(None) })
+    }
+
+    /// Ready when the data, read without any order of its own, is at least `at_least`.
+    async fn until(&self, at_least: usize) -> usize {
+        poll_fn(|cx| {
+            *self.waker.lock().unwrap() = Some(cx.waker().clone());
+            match self.data.load(Ordering::Relaxed) {
+                data if data >= at_least => Poll::Ready(data),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().unwrap().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn loom_canary_a_flag_without_order_is_caught() {
+    model(|| {
+        let (data, flag) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let other = thread::spawn({
+            let (data, flag) = (data.clone(), flag.clone());
+            move || {
+                data.store(1, Ordering::Relaxed);
+                flag.store(true, Ordering::Relaxed);
+            }
+        });
+        if flag.load(Ordering::Relaxed) {
+            assert_eq!(data.load(Ordering::Relaxed), 1);
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_inbox_push_against_the_look_before_sleeping() {
+    // [INBOX-1]
+    model(|| {
+        let inbox = Arc::new(Inbox::new(1));
+        let bell = Bell::new();
+        inbox.set_doorbell(Some(bell.clone()));
+        let other = thread::spawn({
+            let inbox = inbox.clone();
+            move || inbox.push(7)
+        });
+        if inbox.prepare_sleep() {
+            // A lost push would wait here for ever.
+            bell.wait();
+        }
+        inbox.wake_up();
+        while inbox.pop() != Some(7) {
+            thread::yield_now();
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_inbox_overflow_is_never_lost() {
+    model_of_three(|| {
+        let inbox = Arc::new(Inbox::new(1));
+        let others = [1, 2].map(|item| {
+            let inbox = inbox.clone();
+            thread::spawn(move || inbox.push(item))
+        });
+        for other in others {
+            other.join().unwrap();
+        }
+        assert!(inbox.pop().is_some());
+        assert!(inbox.take_overflow() && inbox.pop().is_none());
+        assert!(!inbox.take_overflow() && inbox.is_quiet());
+    });
+}
+
+#[test]
+fn loom_foreign_wake_against_poll() {
+    // [TASK-2], bugs.md 36
+    model(|| {
+        let (rig, mail) = (Rig::new(2), Mailbox::new());
+        let other = thread::spawn({
+            let mail = mail.clone();
+            move || {
+                mail.data.store(1, Ordering::Relaxed);
+                mail.wake();
+            }
+        });
+        let seen = rig.block_on(async move {
+            // The other thread may wake before a waker stands there; then it has stored the data under the same lock.
+            let task = try_spawn(async move { mail.until(1).await }).unwrap();
+            task.await.unwrap()
+        });
+        assert_eq!(seen, 1);
+        other.join().unwrap();
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_second_wake_publishes_what_was_written_before_it() {
+    // bugs.md 27
+    model_of_three(|| {
+        let (rig, mail) = (Rig::new(1), Mailbox::new());
+        let wakers = Arc::new(Mutex::new(Vec::new()));
+        let seen = rig.block_on(async {
+            let task = spawn_local({
+                let (mail, wakers) = (mail.clone(), wakers.clone());
+                async move {
+                    poll_fn(|cx| {
+                        let mut wakers = wakers.lock().unwrap();
+                        if wakers.is_empty() {
+                            wakers.extend([cx.waker().clone(), cx.waker().clone()]);
+                        }
+                        Poll::Ready(())
+                    })
+                    .await;
+                    let others = {
+                        let mut wakers = wakers.lock().unwrap();
+                        let (mail, one) = (mail.clone(), wakers.pop().unwrap());
+                        let (mail_two, two) = (mail.clone(), wakers.pop().unwrap());
+                        [
+                            thread::spawn(move || {
+                                mail.data.fetch_add(1, Ordering::Relaxed);
+                                one.wake_by_ref();
+                            }),
+                            thread::spawn(move || {
+                                mail_two.data.fetch_add(1, Ordering::Relaxed);
+                                two.wake_by_ref();
+                            }),
+                        ]
+                    };
+                    // Each wake may be merged into the other, but never before what it published.
+                    let seen = poll_fn(|_| match mail.data.load(Ordering::Relaxed) {
+                        2 => Poll::Ready(2),
+                        _ => Poll::Pending,
+                    })
+                    .await;
+                    (seen, others)
+                }
+            })
+            .await
+            .unwrap();
+            task.await.unwrap()
+        });
+        let (seen, others) = seen;
+        assert_eq!(seen, 2);
+        for other in others {
+            other.join().unwrap();
+        }
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_stale_wake_against_reuse_loses_no_newer_wake() {
+    // [TASK-4]
+    model_of_three(|| {
+        let (rig, mail) = (Rig::new(1), Mailbox::new());
+        let stale = Arc::new(Mutex::new(None));
+        rig.block_on(async {
+            // Detached, so its header is free, and reused, as soon as it is done.
+            drop(try_spawn({
+                let stale = stale.clone();
+                poll_fn(move |cx| {
+                    *stale.lock().unwrap() = Some(cx.waker().clone());
+                    Poll::Ready(())
+                })
+            }));
+            crate::yield_now().await;
+            let old = stale.lock().unwrap().take().unwrap();
+            let waking_old = thread::spawn(move || old.wake());
+            let task = try_spawn({
+                let mail = mail.clone();
+                async move { mail.until(1).await }
+            })
+            .unwrap();
+            let waking_new = thread::spawn({
+                let mail = mail.clone();
+                move || {
+                    mail.data.store(1, Ordering::Relaxed);
+                    mail.wake();
+                }
+            });
+            assert_eq!(task.await.unwrap(), 1);
+            waking_old.join().unwrap();
+            waking_new.join().unwrap();
+        });
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_wake_against_completion_and_shutdown() {
+    // bugs.md 23
+    model(|| {
+        let rig = Rig::new(1);
+        let slot = Arc::new(Mutex::new(None));
+        rig.block_on(async {
+            drop(try_spawn({
+                let slot = slot.clone();
+                poll_fn(move |cx| {
+                    *slot.lock().unwrap() = Some(cx.waker().clone());
+                    Poll::<()>::Pending
+                })
+            }));
+            crate::yield_now().await;
+        });
+        let waker = slot.lock().unwrap().take().unwrap();
+        let other = thread::spawn(move || {
+            waker.wake_by_ref();
+            waker.wake();
+        });
+        rig.shut_down();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_join_elsewhere_against_completion() {
+    // [JOIN-1] [JOIN-2]
+    model(|| {
+        let (rig, mail) = (Rig::new(1), Mailbox::new());
+        let handle = rig.block_on(async {
+            let mail = mail.clone();
+            try_spawn(async move { Box::new(mail.until(0).await + 5) }).unwrap()
+        });
+        let other = thread::spawn(move || *wait_for(handle).unwrap());
+        rig.block_on(crate::yield_now());
+        assert_eq!(other.join().unwrap(), 5);
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_join_elsewhere_against_shutdown() {
+    // [JOIN-2]
+    model(|| {
+        let rig = Rig::new(1);
+        let handle = rig.block_on(async { try_spawn(std::future::pending::<()>()).unwrap() });
+        let other = thread::spawn(move || wait_for(handle).is_err());
+        rig.shut_down();
+        assert!(other.join().unwrap());
+    });
+}
+
+#[test]
+fn loom_handle_dropped_elsewhere_against_completion() {
+    // [JOIN-1]: the output is dropped once, by whoever has it.
+    model(|| {
+        let rig = Rig::new(1);
+        let output = Arc::new(());
+        let handle = rig.block_on(async {
+            let output = output.clone();
+            try_spawn(async move { output }).unwrap()
+        });
+        let other = thread::spawn(move || drop(handle));
+        rig.settle();
+        other.join().unwrap();
+        rig.settle();
+        assert_eq!(Arc::strong_count(&output), 1);
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_abort_elsewhere_against_completion() {
+    model(|| {
+        let rig = Rig::new(1);
+        let handle = rig.block_on(async { try_spawn(crate::yield_now()).unwrap() });
+        let other = thread::spawn(move || {
+            handle.abort();
+            handle
+        });
+        rig.block_on(crate::yield_now());
+        let handle = other.join().unwrap();
+        // Whoever was first, it ends, and the place comes back.
+        let _either = rig.block_on(handle);
+        assert_eq!(rig.admission.counts().tasks_live, 0);
+        rig.shut_down();
+    });
+}
+
+/// A full runtime with a spawn that waits, polled once on the owner.
+type Waiting = Pin<Box<dyn Future<Output = Result<JoinHandle<usize>, crate::SpawnError>> + Send>>;
+
+fn full_rig() -> (Rig, JoinHandle<()>, Waiting) {
+    let rig = Rig::new(1);
+    let (holder, waiting) = rig.block_on(async {
+        let holder = try_spawn(std::future::pending::<()>()).unwrap();
+        let mut waiting: Waiting = Box::pin(spawn(async { 3 }));
+        poll_fn(|cx| Poll::Ready(assert!(waiting.as_mut().poll(cx).is_pending()))).await;
+        (holder, waiting)
+    });
+    (rig, holder, waiting)
+}
+
+#[test]
+fn loom_grant_against_a_frame_dropped_elsewhere() {
+    // [WAIT-2] [ADMIT-2], bugs.md 7
+    model(|| {
+        let (rig, holder, waiting) = full_rig();
+        let other = thread::spawn(move || drop(waiting));
+        rig.block_on(async { holder.abort() });
+        rig.settle();
+        other.join().unwrap();
+        rig.settle();
+        let counts = rig.admission.counts();
+        assert_eq!((counts.tasks_live, counts.waiting), (0, 0));
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_grant_against_a_frame_polled_elsewhere() {
+    // [WAIT-1] [WAIT-2]
+    model(|| {
+        let (rig, holder, waiting) = full_rig();
+        let other = thread::spawn(move || drop(wait_for(waiting).unwrap()));
+        rig.block_on(async { holder.abort() });
+        rig.settle();
+        other.join().unwrap();
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_shutdown_against_a_frame_dropped_elsewhere() {
+    // [WAIT-3]
+    model(|| {
+        let (rig, holder, waiting) = full_rig();
+        let other = thread::spawn(move || drop(waiting));
+        rig.shut_down();
+        other.join().unwrap();
+        drop(holder);
+    });
+}
