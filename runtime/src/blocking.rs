@@ -30,7 +30,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::admission::{OwnedPermit, Semaphore};
 use crate::sync::{Scope, lock, scoped_local};
-use crate::task::{JoinError, JoinErrorKind, Payload, joined, quietly};
+use crate::task::{Home, JoinError, JoinErrorKind, Payload, joined, quietly};
 
 /// How long a thread without a job stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +42,7 @@ pub(crate) struct Pool {
     jobs: ArrayQueue<Job>,
     permits: Arc<Semaphore>,
     threads_max: usize,
+    home: &'static Home,
     crew: Mutex<Crew>,
     bell: Condvar,
 }
@@ -116,7 +117,7 @@ where
         Err(_) => return Err(joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"))),
     };
     let result = Arc::new(Mutex::new(Slip { result: None, waker: None, sender_gone: false }));
-    let sender = Sender { result: result.clone(), permit: Some(permit) };
+    let sender = Sender { result: result.clone(), permit: Some(permit), home: pool.home };
     pool.submit(Box::new(move || sender.send(catch_unwind(AssertUnwindSafe(job)))));
     drop(pool);
     let payload = future::poll_fn(move |cx| {
@@ -151,6 +152,7 @@ struct Slip<T> {
 struct Sender<T> {
     result: Arc<Mutex<Slip<T>>>,
     permit: Option<OwnedPermit>,
+    home: &'static Home,
 }
 
 impl<T> Sender<T> {
@@ -169,14 +171,16 @@ impl<T> Drop for Sender<T> {
         if let Some(waker) = waker {
             quietly(|| waker.wake());
         }
-        // [BLOCKING-1] The caller has been woken by now: a paused clock may go on.
+        // [BLOCKING-1] The caller has been woken by now. A paused clock stood still for this job: its owner looks again.
         drop(self.permit.take());
+        self.home.shared.inbox.call_attention();
     }
 }
 
 impl Pool {
-    pub(crate) fn new(threads_max: usize, queue_max: usize) -> Arc<Pool> {
+    pub(crate) fn new(home: &'static Home, threads_max: usize, queue_max: usize) -> Arc<Pool> {
         Arc::new(Pool {
+            home,
             jobs: ArrayQueue::new(threads_max + queue_max),
             permits: Arc::new(Semaphore::new(threads_max + queue_max)),
             threads_max,

@@ -62,6 +62,8 @@ pub use blocking::spawn_blocking;
 pub use metrics::Metrics;
 #[cfg(not(anteroom_loom))]
 pub use runtime::{Builder, Runtime, block_on, metrics};
-pub use spawn::{Join, Spawn, SpawnError, SpawnLocal, TrySpawnError, spawn, spawn_local, spawn_service, try_spawn};
+pub use spawn::{
+    Join, Spawn, SpawnError, SpawnLocal, TrySpawnError, spawn, spawn_local, spawn_service, try_spawn,
+};
 pub use task::{JoinError, JoinHandle, TaskId};
 pub use yield_now::{YieldNow, yield_now};

@@ -158,7 +158,7 @@ impl Builder {
         let home = owner.home();
         let entered = owner.enter();
         let local = home.local().expect("this thread has just become the owner");
-        let pool = Pool::new(self.blocking_threads, self.blocking_queue);
+        let pool = Pool::new(home, self.blocking_threads, self.blocking_queue);
         let slot = driver::Slot::of(home, local);
         let is_busy_outside = {
             let pool = pool.clone();

@@ -303,6 +303,8 @@ fn poll_entry<F: Future>(
             }
         });
     }
+    // Before anything is asked for: a place that was got for nothing would never come back.
+    assert!(entry.is_fresh(), "a spawn was polled after it was ready");
     let (at, admission) = here();
     let mut admitted = admission.try_admit(size_of::<F>());
     if let Err(Refusal::Full | Refusal::Queued) = admitted {
@@ -318,7 +320,7 @@ fn poll_entry<F: Future>(
     }
     Poll::Ready(match admitted {
         Ok(()) => {
-            let future = entry.take().expect("a spawn was polled after it was ready");
+            let future = entry.take().expect("it is fresh");
             Ok(JoinHandle::new(task::spawn(at, Place::Task, future, true)))
         }
         Err(Refusal::ExceedsLimit) => Err(SpawnError::ExceedsLimit),
@@ -339,10 +341,13 @@ fn recycle(waiter: Recycle<Key>) {
 fn leave<F: Future>(entry: Pin<&mut Entry<F, Key>>) {
     match entry.cancel() {
         None => {}
-        Some(Ok(None)) => {}
-        Some(Ok(Some(waiter))) => {
-            let (at, admission) = here();
-            admission.cancel(at, waiter);
+        Some(Ok((waiter, waker))) => {
+            if let Some(waiter) = waiter {
+                let (at, admission) = here();
+                admission.cancel(at, waiter);
+            }
+            // Its drop is the caller's code: it comes last, with nothing left to do.
+            drop(waker);
         }
         Some(Err(Ended::Refused(waiter))) => recycle(waiter),
         Some(Err(Ended::Admitted(task, waiter))) => {
@@ -391,6 +396,7 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Polled again after it was ready, it polls the spawn again, which says so.
         let this = self.project();
         let handle = match this.handle {
             Some(handle) => handle,

@@ -113,12 +113,13 @@ impl Slot {
     ) -> io::Result<(Rc<Driver>, Arc<dyn Doorbell>)> {
         let poll = mio::Poll::new()?;
         let bell = Arc::new(Bell(mio::Waker::new(poll.registry(), BELL)?));
+        let registry = poll.registry().try_clone()?;
         let driver = Rc::new(Driver {
             #[cfg(target_os = "linux")]
             timer_fd: timerfd::TimerFd::new(poll.registry(), TIMER)?,
             poll: RefCell::new(poll),
             events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
-            reactor: RefCell::new(Reactor::new()),
+            reactor: RefCell::new(Reactor::default()),
             wheel: RefCell::new(Wheel::new()),
             clock: Clock::new(paused),
             resolution_ns: clock::nanos(resolution),
@@ -128,7 +129,7 @@ impl Slot {
             polls_max: Cell::new(POLLS_MAX),
             is_busy_outside,
             remote: self.remote,
-            epoch: self.remote.open(),
+            epoch: self.remote.open(registry),
             local,
         });
         let old = self.driver.replace(Some(driver.clone()));
@@ -136,11 +137,18 @@ impl Slot {
         Ok((driver, bell))
     }
 
-    /// Takes the driver away; what stood in it is dropped here, with nothing borrowed.
+    /// Takes the driver away. Whoever waited for it is woken, with nothing borrowed, to learn that it is gone.
     pub(crate) fn close(&self) {
-        drop(self.remote.close());
-        let driver = self.driver.take();
-        drop(driver);
+        let mail = self.remote.close();
+        let Some(driver) = self.driver.take() else { return };
+        for (_, waker) in mail.waits.into_values() {
+            task::quietly(|| waker.wake());
+        }
+        for waker in driver.reactor.take().into_wakers() {
+            task::quietly(|| waker.wake());
+        }
+        // At the end of time all timers are due.
+        driver.fire(u64::MAX);
     }
 
     /// Makes [`with`] find this driver until the guard is dropped.
@@ -214,12 +222,17 @@ impl Driver {
             Some(old) if old.will_wake(waker) => return Poll::Pending,
             Some(_) => {}
         }
+        // The clone is the caller's code, and may move a paused clock.
         let mut new = waker.clone();
-        if let Some(old) = self.wheel.borrow_mut().waker_mut(key) {
-            std::mem::swap(old, &mut new);
-        }
+        let polled = match self.wheel.borrow_mut().waker_mut(key) {
+            None => Poll::Ready(()),
+            Some(old) => {
+                std::mem::swap(old, &mut new);
+                Poll::Pending
+            }
+        };
         drop(new);
-        Poll::Pending
+        polled
     }
 
     #[inline]
@@ -286,7 +299,7 @@ impl Driver {
         if self.wheel.borrow().is_empty() {
             return;
         }
-        let tick = now_ns / self.resolution_ns;
+        let tick = if now_ns == u64::MAX { u64::MAX } else { now_ns / self.resolution_ns };
         self.wheel.borrow_mut().advance(tick);
         loop {
             let due = self.wheel.borrow_mut().pop_due();
@@ -420,16 +433,22 @@ impl Park for Driver {
     fn collect(&self) {
         let mail = self.remote.take();
         for key in mail.timers {
-            self.cancel_timer(key);
+            task::quietly(|| self.cancel_timer(key));
         }
         for key in mail.sources {
-            self.forget(key);
+            task::quietly(|| self.forget(key));
         }
         for ((key, direction), (fd, waker)) in mail.waits {
             self.clear(key, direction);
-            let old = self.reactor.borrow_mut().watch(key, direction, waker);
-            drop(old);
-            self.rearm(key, fd);
+            let (is_known, old) = {
+                let mut reactor = self.reactor.borrow_mut();
+                (reactor.contains(key), reactor.watch(key, direction, waker))
+            };
+            task::quietly(|| drop(old));
+            // The file of a source that is gone may be another's by now.
+            if is_known {
+                self.rearm(key, fd);
+            }
         }
     }
 }

@@ -94,16 +94,13 @@ impl Entry {
 }
 
 /// All sources of one runtime.
+#[derive(Default)]
 pub(crate) struct Reactor {
     entries: Slab<Entry>,
     stamp: u32,
 }
 
 impl Reactor {
-    pub(crate) fn new() -> Self {
-        Self { entries: Slab::new(), stamp: 0 }
-    }
-
     /// How many sources are open.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -131,6 +128,15 @@ impl Reactor {
         self.get(key)?;
         let entry = self.entries.remove(key.index as usize);
         Some((entry.read.waker, entry.write.waker))
+    }
+
+    pub(crate) fn contains(&self, key: IoKey) -> bool {
+        self.entries.get(key.index as usize).is_some_and(|entry| entry.stamp == key.stamp)
+    }
+
+    /// Everybody who waits, when nothing more will come.
+    pub(crate) fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        self.entries.into_iter().flat_map(|(_, entry)| [entry.read.waker, entry.write.waker]).flatten()
     }
 
     fn get(&mut self, key: IoKey) -> Option<&mut Entry> {

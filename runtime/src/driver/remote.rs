@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::task::Waker;
 
+use mio::event::Source;
+
 use super::reactor::{Direction, IoKey};
 use super::wheel::TimerKey;
 use crate::sync::{Mutex, lock};
@@ -34,7 +36,8 @@ pub(crate) struct Remote {
 #[derive(Default)]
 pub(crate) struct Mail {
     epoch: u32,
-    pub(super) open: bool,
+    /// The driver's list of files, to take one out; `None` when there is no driver.
+    registry: Option<mio::Registry>,
     pub(super) timers: Vec<TimerKey>,
     pub(super) sources: Vec<IoKey>,
     pub(super) waits: BTreeMap<(IoKey, Direction), (i32, Waker)>,
@@ -46,10 +49,10 @@ impl Remote {
     }
 
     /// Begins an epoch, for a driver that has just been made.
-    pub(super) fn open(&self) -> u32 {
+    pub(super) fn open(&self, registry: mio::Registry) -> u32 {
         let mut mail = lock(&self.mail);
         mail.epoch = mail.epoch.wrapping_add(1);
-        mail.open = true;
+        mail.registry = Some(registry);
         mail.epoch
     }
 
@@ -63,15 +66,15 @@ impl Remote {
     /// All letters; the box is empty afterwards.
     pub(super) fn take(&self) -> Mail {
         let mut mail = lock(&self.mail);
-        let (epoch, open) = (mail.epoch, mail.open);
-        std::mem::replace(&mut *mail, Mail { epoch, open, ..Mail::default() })
+        let (epoch, registry) = (mail.epoch, mail.registry.take());
+        std::mem::replace(&mut *mail, Mail { epoch, registry, ..Mail::default() })
     }
 
     /// Posts, if the driver of `epoch` is still there.
     fn post<T>(&self, epoch: u32, letter: impl FnOnce(&mut Mail) -> T) -> Option<T> {
         let posted = {
             let mut mail = lock(&self.mail);
-            (mail.open && mail.epoch == epoch).then(|| letter(&mut mail))
+            (mail.registry.is_some() && mail.epoch == epoch).then(|| letter(&mut mail))
         };
         if posted.is_some() {
             self.home.shared.inbox.call_attention();
@@ -83,10 +86,15 @@ impl Remote {
         self.post(epoch, |mail| mail.timers.push(key));
     }
 
-    /// To be called before the file is closed, so that its number is not another's when the letter is read.
-    pub(crate) fn forget_source(&self, epoch: u32, key: IoKey) {
+    /// To be called before the file is closed, so that its number is not another's when the letter is read. It leaves the
+    /// system's list here and now: closing it would not do, if it was duplicated.
+    pub(crate) fn forget_source(&self, epoch: u32, key: IoKey, source: &mut dyn Source) {
         let waits = self.post(epoch, |mail| {
             mail.sources.push(key);
+            if let Some(registry) = &mail.registry {
+                // It fails only for a file that was closed behind our back.
+                let _ = registry.deregister(source);
+            }
             let read = mail.waits.remove(&(key, Direction::Read));
             (read, mail.waits.remove(&(key, Direction::Write)))
         });

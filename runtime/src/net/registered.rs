@@ -119,9 +119,8 @@ impl<S: Source + AsRawFd> Drop for Registered<S> {
     fn drop(&mut self) {
         let Watcher { remote, epoch } = self.remote;
         let (source, key) = (&mut self.source, self.key);
-        if driver::with_own(remote, epoch, |driver| driver.deregister(key, source)).is_none() {
-            // Closing the file takes it out of the system's list by itself.
-            remote.forget_source(epoch, key);
+        if driver::with_own(remote, epoch, |driver| driver.deregister(key, &mut *source)).is_none() {
+            remote.forget_source(epoch, key, source);
         }
     }
 }

@@ -105,6 +105,9 @@ impl TcpStream {
     /// # Cancel safety
     /// Dropped, nothing was read.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         poll_fn(|cx| self.poll_read(cx, buffer)).await
     }
 
@@ -134,6 +137,9 @@ impl TcpStream {
     /// # Cancel safety
     /// Dropped, nothing was written.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         poll_fn(|cx| self.poll_write(cx, bytes)).await
     }
 

@@ -59,7 +59,7 @@ use core::task::{Context, Poll, Waker};
 pub(crate) use home::{Entered, Home, Local, Owner, current};
 pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
-use state::{Action, Event, Outcome, Snapshot, next};
+use state::{Action, Event, Outcome, Phase, Snapshot, next};
 use vtable::VTable;
 pub(crate) use vtable::{Payload, quietly};
 
@@ -260,9 +260,19 @@ impl Root {
 }
 
 impl Drop for Root {
-    /// Reached when it is ready, or when its poll panicked: in both cases its header is running.
+    /// Ready, or its poll panicked: then its header is running. Were the loop itself to unwind, it can be in any phase.
     fn drop(&mut self) {
         self.local.current.set(None);
+        match self.task.snapshot().phase() {
+            Phase::Running | Phase::Notified => {}
+            phase => {
+                if phase == Phase::Scheduled {
+                    self.local.queue.remove(self.task);
+                }
+                let action = self.task.apply(Event::Shutdown);
+                debug_assert_eq!(action, Action::Cancel);
+            }
+        }
         let action = self.task.apply(Event::Finish(Outcome::Value));
         debug_assert_eq!(action, Action::Recycle);
         self.local.table.give_back(self.task);
@@ -415,33 +425,40 @@ impl Header {
     fn watch(&'static self, waker: Waker) {
         if self.apply(Event::Join) == Action::Take {
             quietly(|| waker.wake());
-        } else {
-            self.set_joiner(&waker);
-            quietly(|| drop(waker));
+        } else if let Joiner::Boxed(old) = self.replace_joiner(waker) {
+            quietly(|| drop(old));
         }
     }
 
-    /// Remembers whom to wake; a waker of ours is its data, any other a clone in a box.
+    /// Remembers whom to wake; only another's waker is cloned.
     #[inline(always)]
     fn set_joiner(&self, waker: &Waker) {
         let old = match waker::own_data(waker) {
-            Some(data) => {
-                let old = self.take_joiner();
-                self.joiner.set(data);
-                self.joiner_kind.set(JoinerKind::Own);
-                old
-            }
-            None => {
-                let new = Box::new(waker.clone());
-                let old = self.take_joiner();
-                self.joiner.set(Box::into_raw(new).cast_const().cast());
-                self.joiner_kind.set(JoinerKind::Boxed);
-                old
-            }
+            Some(data) => self.replace_joiner_data(data),
+            None => self.replace_joiner(waker.clone()),
         };
         if let Joiner::Boxed(waker) = old {
             quietly(|| drop(waker));
         }
+    }
+
+    /// Remembers whom to wake, and gives back who was to be.
+    fn replace_joiner(&self, waker: Waker) -> Joiner {
+        if let Some(data) = waker::own_data(&waker) {
+            return self.replace_joiner_data(data);
+        }
+        let old = self.take_joiner();
+        self.joiner.set(Box::into_raw(Box::new(waker)).cast_const().cast());
+        self.joiner_kind.set(JoinerKind::Boxed);
+        old
+    }
+
+    #[inline(always)]
+    fn replace_joiner_data(&self, data: *const ()) -> Joiner {
+        let old = self.take_joiner();
+        self.joiner.set(data);
+        self.joiner_kind.set(JoinerKind::Own);
+        old
     }
 
     #[inline(always)]

@@ -39,6 +39,19 @@ impl Queue {
         }
     }
 
+    /// Takes `task` out, wherever it stands, by going through all.
+    #[cold]
+    pub(crate) fn remove(&self, task: &'static Header) {
+        let rest = Queue::new();
+        while let Some(other) = self.pop() {
+            if !std::ptr::eq(other, task) {
+                rest.push(other);
+            }
+        }
+        self.head.set(rest.head.get());
+        self.tail.set(rest.tail.get());
+    }
+
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<&'static Header> {
         let task = self.head.get()?;

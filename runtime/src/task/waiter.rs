@@ -232,6 +232,9 @@ pub(crate) enum Ended<K: 'static> {
 /// The node that the wait used, if it is the caller's to recycle.
 pub(crate) type Recycle<K> = Option<&'static Waiter<K>>;
 
+/// A node whose frame left the line, if it is the caller's to recycle, and who was to be woken.
+type Cancelled<K> = (Recycle<K>, Option<Waker>);
+
 enum Stage<K: 'static> {
     /// Not polled yet: the future is here.
     Fresh,
@@ -299,14 +302,15 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
         let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
         let claim = match waiter.settled() {
             Some(claim) => claim,
-            None if waiter.desk.home.local().is_some() => {
-                waiter.watch_local(cx.waker());
-                return Some(Poll::Pending);
+            None => {
+                let is_owner = waiter.desk.home.local().is_some();
+                let watched =
+                    if is_owner { waiter.watch_local(cx.waker()) } else { waiter.watch_foreign(cx.waker()) };
+                match watched {
+                    None => return Some(Poll::Pending),
+                    Some(claim) => claim,
+                }
             }
-            None => match waiter.watch_foreign(cx.waker()) {
-                None => return Some(Poll::Pending),
-                Some(claim) => claim,
-            },
         };
         Some(Poll::Ready(if claim == DONE {
             *self.stage() = Stage::Gone;
@@ -319,8 +323,8 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
     }
 
     /// Ends the wait, whoever wins: afterwards the frame is fresh again, and `Ok` carries the node, which the caller takes
-    /// out of the ledger if it is its to recycle; or the future had just been admitted.
-    pub(crate) fn cancel(mut self: Pin<&mut Self>) -> Option<Result<Recycle<K>, Ended<K>>> {
+    /// out of the ledger if it is its to recycle, and the waker, for it to drop; or the future had just been admitted.
+    pub(crate) fn cancel(mut self: Pin<&mut Self>) -> Option<Result<Cancelled<K>, Ended<K>>> {
         let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
         let cancelled = if waiter.shared.get() {
             waiter.exchange(WAITING, CANCELLED)
@@ -334,8 +338,8 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
         };
         if cancelled {
             *self.stage() = Stage::Fresh;
-            drop(waiter.waker.take());
-            return Some(Ok(waiter.give_back()));
+            let waker = waiter.waker.take();
+            return Some(Ok((waiter.give_back(), waker)));
         }
         let cx = Context::from_waker(Waker::noop());
         match self.poll_wait(&cx) {
@@ -346,15 +350,20 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
 }
 
 impl<K: Copy + Send> Waiter<K> {
-    /// The owner's thread wants to be woken; nobody else can be at the waker.
-    fn watch_local(&self, new: &Waker) {
+    /// The owner's thread wants to be woken, and nobody else is at the waker; the claim if the wait ended instead.
+    fn watch_local(&self, new: &Waker) -> Option<u32> {
         let old = self.waker.take();
-        if old.as_ref().is_some_and(|old| old.will_wake(new)) {
-            self.waker.set(old);
-        } else {
-            self.waker.set(Some(new.clone()));
-            drop(old);
+        let is_same = old.as_ref().is_some_and(|old| old.will_wake(new));
+        self.waker.set(old);
+        if is_same {
+            return None;
         }
+        // The clone is the caller's code, and may free the very place that this waits for.
+        let new = new.clone();
+        let ended = self.settled();
+        let old = if ended.is_none() { self.waker.replace(Some(new)) } else { Some(new) };
+        drop(old);
+        ended
     }
 
     /// Another thread wants to be woken; the claim if the wait ended instead.

@@ -6,7 +6,7 @@
 //! # Idea
 //! A [`Sleep`] holds its deadline and, once it was polled, a key into the driver's wheel. Dropping it takes the key out.
 //! Everything else is made of sleeps. Deadlines are `std::time::Instant`s of the runtime's clock, which a test can hold
-//! (`Builder::paused_clock`); what is too far away for an `Instant` never comes.
+//! (`Builder::paused_clock`); what is too far away for an `Instant` is thirty years away.
 //!
 //! # Read next
 //! `../driver/wheel.rs`.

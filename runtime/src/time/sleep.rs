@@ -11,7 +11,8 @@ use crate::{driver, task};
 /// Waits for `duration`, by the runtime's clock.
 ///
 /// It is never early, and late by at most the timer resolution (100 µs unless `Builder::timer_resolution` says otherwise)
-/// and what the system and the other tasks add. A duration that no clock can hold never ends.
+/// and what the system and the other tasks add. A duration that no
+/// clock can hold is thirty years.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
