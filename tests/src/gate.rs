@@ -57,3 +57,21 @@ impl Future for Wait {
         Poll::Pending
     }
 }
+
+/// A future of exactly `BYTES` bytes that never ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless<const BYTES: usize>(pub [u8; BYTES]);
+
+impl<const BYTES: usize> Endless<BYTES> {
+    /// One of them.
+    pub const NEW: Self = Self([7; BYTES]);
+}
+
+impl<const BYTES: usize> Future for Endless<BYTES> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        assert!(self.0.iter().all(|&byte| byte == 7), "nobody else has written here");
+        Poll::Pending
+    }
+}

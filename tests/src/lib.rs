@@ -72,17 +72,19 @@
 mod counting;
 mod gate;
 mod tracked;
+mod unordered;
 mod wakers;
 
-use std::pin::Pin;
-use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 pub use counting::{Counting, allocations, bytes_live};
-pub use gate::{Gate, Wait};
+pub use gate::{Endless, Gate, Wait};
 pub use tracked::{Drops, Tracked};
+pub use unordered::Unordered;
 pub use wakers::{Hooks, Wakes};
 
 /// One poll with a waker that does nothing.
@@ -99,6 +101,24 @@ pub fn poll_with<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Outpu
 pub async fn look_around() {
     for _ in 0..130 {
         anteroom::yield_now().await;
+    }
+}
+
+/// Runs `future` to its end on this thread, with nothing but `park` and `unpark`: a runtime that is not anteroom's.
+pub fn park_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = poll_with(future.as_mut(), &waker) {
+            return output;
+        }
+        thread::park();
     }
 }
 

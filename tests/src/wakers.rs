@@ -35,6 +35,7 @@ pub struct Hooks {
     clone: Hook,
     wake: Hook,
     drop: Hook,
+    made: AtomicUsize,
     clones: AtomicUsize,
     wakes: AtomicUsize,
     drops: AtomicUsize,
@@ -49,6 +50,7 @@ impl Hooks {
 
     /// One more waker with these hooks.
     pub fn waker(self: &Arc<Self>) -> Waker {
+        self.made.fetch_add(1, Ordering::SeqCst);
         // SAFETY: the functions of VTABLE count the references to the hooks as an Arc does, and an Arc of what is Send
         // and Sync may go anywhere.
         unsafe { Waker::new(Arc::into_raw(self.clone()).cast(), &VTABLE) }
@@ -90,7 +92,7 @@ impl Hooks {
 
     /// How many wakers are left.
     pub fn wakers_left(&self) -> usize {
-        self.clones() + 1 - self.drops.load(Ordering::SeqCst)
+        self.made.load(Ordering::SeqCst) + self.clones() - self.drops.load(Ordering::SeqCst)
     }
 }
 

@@ -1,29 +1,16 @@
 //! Who gets in, in which order, and who is told.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use anteroom::{
-    JoinHandle, Runtime, SpawnError, metrics, spawn, spawn_local, spawn_service, try_spawn, yield_now,
-};
+use anteroom::{Runtime, metrics, spawn, spawn_local, spawn_service, try_spawn, yield_now};
 use anteroom_tests::{Drops, Gate, Wakes, look_around, poll_once, poll_with};
 
 fn runtime(max_tasks: usize) -> Runtime {
     Runtime::builder().max_tasks(max_tasks).build().unwrap()
-}
-
-/// A future of at least `BYTES` bytes that ends when the gate opens.
-async fn sized<const BYTES: usize>(gate: Gate) -> u8 {
-    let bytes = [1; BYTES];
-    gate.wait().await;
-    bytes[BYTES - 1]
-}
-
-/// A task that is never done, of about `BYTES` bytes.
-fn hold<const BYTES: usize>() -> JoinHandle<u8> {
-    try_spawn(sized::<BYTES>(Gate::new())).unwrap()
 }
 
 #[test]
@@ -197,27 +184,6 @@ fn a_waiting_spawn_that_is_dropped_passes_its_turn_on() {
 }
 
 #[test]
-fn when_a_large_head_gives_up_those_behind_it_get_in_at_once() {
-    // bugs.md 4, 6
-    Runtime::builder().max_tasks(10).max_task_bytes(1_000).build().unwrap().block_on(async {
-        let gate = Gate::new();
-        let _holder = hold::<400>();
-        let mut large = Box::pin(spawn(sized::<800>(gate.clone())));
-        assert!(poll_once(large.as_mut()).is_pending());
-        let mut small: Vec<_> = (0..3).map(|_| Box::pin(spawn(sized::<100>(gate.clone())))).collect();
-        for spawn in &mut small {
-            assert!(poll_once(spawn.as_mut()).is_pending(), "nobody overtakes the head");
-        }
-        assert_eq!((metrics().tasks_live, metrics().waiting), (1, 4));
-        drop(large);
-        assert_eq!((metrics().tasks_live, metrics().waiting), (4, 0), "all that fit, in the same call");
-        for spawn in &mut small {
-            assert!(poll_once(spawn.as_mut()).is_ready());
-        }
-    });
-}
-
-#[test]
 fn a_spawn_dropped_after_its_grant_aborts_its_task() {
     // bugs.md 7
     runtime(1).block_on(async {
@@ -261,70 +227,6 @@ fn a_finished_task_holds_no_place_while_its_handle_is_kept() {
 }
 
 #[test]
-fn try_spawn_says_why_and_gives_the_future_back() {
-    let runtime = Runtime::builder().max_tasks(2).max_task_bytes(1_000).build().unwrap();
-    runtime.block_on(async {
-        let open = Gate::new();
-        open.open();
-        let error = try_spawn(sized::<1_500>(open.clone())).unwrap_err();
-        assert!(error.exceeds_limit() && !error.is_full() && !error.is_queued() && !error.is_closed());
-        assert_eq!(error.into_future().await, 1);
-
-        let _first = hold::<400>();
-        let error = try_spawn(sized::<700>(open.clone())).unwrap_err();
-        assert!(error.is_full(), "{error}: too many bytes");
-
-        let mut large = Box::pin(spawn(sized::<700>(Gate::new())));
-        assert!(poll_once(large.as_mut()).is_pending());
-        let error = try_spawn(sized::<10>(open.clone())).unwrap_err();
-        assert!(error.is_queued() && !error.is_full(), "{error}");
-        assert_eq!(error.into_future().await, 1);
-
-        drop(large);
-        let _second = hold::<10>();
-        let error = try_spawn(sized::<10>(open)).unwrap_err();
-        assert!(error.is_full(), "{error}: too many tasks");
-        assert_eq!(error.into_future().await, 1);
-    });
-}
-
-#[test]
-fn bytes_are_those_of_the_futures_and_come_back_when_they_are_done() {
-    let runtime = Runtime::builder().max_task_bytes(1_000).build().unwrap();
-    runtime.block_on(async {
-        let gate = Gate::new();
-        let future = sized::<300>(gate.clone());
-        let bytes = size_of_val(&future);
-        let task = spawn(future).await.unwrap();
-        assert_eq!(metrics().task_bytes, bytes);
-        let other = hold::<200>();
-        assert!((bytes + 200..bytes + 300).contains(&metrics().task_bytes));
-        other.abort();
-        gate.open();
-        while metrics().tasks_live > 0 {
-            yield_now().await;
-        }
-        assert_eq!(metrics().task_bytes, 0, "though the handle is kept");
-        task.await.unwrap();
-    });
-}
-
-#[test]
-fn a_future_larger_than_the_limit_is_refused_at_once() {
-    // bugs.md 15
-    Runtime::builder().max_task_bytes(100).build().unwrap().block_on(async {
-        let open = Gate::new();
-        open.open();
-        let mut large = pin!(spawn(sized::<200>(open.clone())));
-        assert_eq!(large.as_mut().await.unwrap_err(), SpawnError::ExceedsLimit);
-        assert_eq!(large.as_mut().withdraw().expect("it is still there").await, 1);
-        let error = spawn(sized::<200>(open)).join().await.unwrap_err();
-        assert_eq!(error.to_string(), "the task was never started: the future is larger than max_task_bytes");
-        assert_eq!((metrics().waiting, metrics().task_bytes), (0, 0));
-    });
-}
-
-#[test]
 fn withdraw_gives_a_waiting_future_back_unpolled() {
     runtime(1).block_on(async {
         let gate = Gate::new();
@@ -364,5 +266,28 @@ fn services_have_a_budget_of_their_own() {
         let again = spawn_service(async { 4 }).unwrap();
         assert_eq!(again.await.unwrap(), 4);
         assert_eq!(metrics().services_live, 1, "a service that ends gives its place back too");
+    });
+}
+
+#[test]
+fn a_spawn_polled_again_after_it_was_ready_panics_and_takes_nothing() {
+    runtime(2).block_on(async {
+        for room in [true, false] {
+            let gate = Gate::new();
+            let text = String::from("moved once");
+            let mut spent = Box::pin(spawn({
+                let wait = gate.wait();
+                async move { (wait.await, text).1 }
+            }));
+            let Poll::Ready(Ok(task)) = poll_once(spent.as_mut()) else { panic!("there is room") };
+            let _other = (!room).then(|| try_spawn(gate.wait()).unwrap());
+            assert!(catch_unwind(AssertUnwindSafe(|| poll_once(spent.as_mut()))).is_err());
+            assert_eq!((metrics().tasks_live, metrics().waiting), (2 - usize::from(room), 0));
+            gate.open();
+            assert_eq!(task.await.unwrap(), "moved once");
+            look_around().await;
+            assert!(spent.as_mut().withdraw().is_none());
+            assert_eq!((metrics().tasks_live, metrics().waiting), (0, 0));
+        }
     });
 }

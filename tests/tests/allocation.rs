@@ -73,7 +73,11 @@ impl Future for Watched {
 fn a_thousand_spawners_at_the_limit_allocate_nothing() {
     let runtime = Runtime::builder().max_tasks(1).build().unwrap();
     let burst = || -> Vec<_> {
-        (0..1_000).map(|n| Box::pin(spawn(async move { (yield_now().await, [n; 100]).1.len() }))).collect()
+        let job = |n| {
+            let numbers = [n; 100];
+            async move { (yield_now().await, numbers).1.len() }
+        };
+        (0..1_000).map(|n| Box::pin(spawn(job(n)))).collect()
     };
     runtime.block_on(async {
         for round in 0..3 {
