@@ -15,10 +15,12 @@ failed=0
 for crate in limiter:anteroom-limiter runtime:anteroom; do
     for bug in $(bugs_of "${crate%%:*}"); do
         package=${crate##*:}
-        out=$(RUSTFLAGS="--cfg anteroom_loom --cfg anteroom_bug=\"$bug\"" \
-            timeout 300 cargo test --release -p "$package" --lib loom 2>&1)
-        if grep -q 'test result: FAILED' <<<"$out"; then
-            echo "$package: $bug is caught by $(grep -E '^test .*FAILED' <<<"$out" | sed -E 's/^test ([^ ]+).*/\1/' | paste -sd' ')"
+        out=$(RUSTFLAGS="--cfg anteroom_loom --cfg anteroom_bug=\"$bug\"" RUST_BACKTRACE=0 \
+            timeout 600 cargo test --release -p "$package" --lib loom 2>&1)
+        status=$?
+        # A failed model, or one whose panic met another on the way out, which ends the process.
+        if [ "$status" -ne 124 ] && grep -qE 'test result: FAILED|SIGABRT' <<<"$out"; then
+            echo "$package: $bug is caught: $(grep -oE '^test [^ ]+ \.\.\. FAILED|SIGABRT' <<<"$out" | sed -E 's/^test ([^ ]+).*/\1/' | paste -sd' ')"
         else
             echo "$package: $bug is NOT caught"
             tail -5 <<<"$out"

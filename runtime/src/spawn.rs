@@ -291,7 +291,9 @@ fn poll_entry<F: Future>(
     shared: bool,
     cx: &Context<'_>,
 ) -> Poll<Result<JoinHandle<F::Output>, SpawnError>> {
-    if let Some(polled) = entry.as_mut().poll_wait(cx) {
+    if !entry.is_fresh() {
+        // A place that was got for nothing would never come back, so this comes before anything is asked for.
+        let polled = entry.as_mut().poll_wait(cx).expect("a spawn was polled after it was ready");
         return polled.map(|ended| match ended {
             Ended::Admitted(task, waiter) => {
                 recycle(waiter);
@@ -303,8 +305,6 @@ fn poll_entry<F: Future>(
             }
         });
     }
-    // Before anything is asked for: a place that was got for nothing would never come back.
-    assert!(entry.is_fresh(), "a spawn was polled after it was ready");
     let (at, admission) = here();
     let mut admitted = admission.try_admit(size_of::<F>());
     if let Err(Refusal::Full | Refusal::Queued) = admitted {

@@ -110,6 +110,10 @@ pub(crate) fn current() -> Option<(&'static Home, &'static Local)> {
 impl Shared {
     /// Asks the owner of `task` for `bits`, from any thread. Never fails; allocates nothing.
     pub(super) fn post(&'static self, task: &'static Header, bits: u32) {
+        #[cfg(anteroom_bug = "wake_plain")]
+        if task.foreign.load(Ordering::Relaxed) & bits == bits {
+            return;
+        }
         // A wake that finds its bit set is still a read-modify-write, or data written before it would not be visible to
         // the poll that the earlier wake causes (bugs.md 27).
         // Ordering: AcqRel; Release pairs with the owner's swap, Acquire keeps what follows after it.
