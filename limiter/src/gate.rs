@@ -227,7 +227,7 @@ impl Gate {
         let mut wakes = Wakes::new();
         let (result, mut more) = self.locked(|ledger| (operation(ledger), wakes.fill(|| next_told(ledger))));
         wakes.call();
-        while more {
+        while more && !cfg!(anteroom_bug = "grant_once") {
             // Between two batches the lock is free, but the queue is not empty, so the word is frozen: nobody barges.
             more = self.locked(|ledger| wakes.fill(|| next_told(ledger)));
             wakes.call();

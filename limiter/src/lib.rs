@@ -6,6 +6,8 @@ mod acquire;
 mod error;
 mod gate;
 pub mod ledger;
+#[cfg(all(test, anteroom_loom))]
+mod models;
 mod permit;
 mod semaphore;
 mod sync;

@@ -18,7 +18,73 @@
 
 #[cfg(anteroom_loom)]
 mod imp {
-    pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+    use loom::sync::atomic::AtomicU64 as Word;
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+    use super::Ordering;
+
+    /// loom's `AtomicU64`, in one of two modes, because neither shows all that can happen.
+    ///
+    /// To decide which schedules to try, loom 0.7 compares a store with the last access to the same word, whoever made it.
+    /// If that was this thread's own load, as in every compare-and-swap loop, the loads that others made before it are
+    /// forgotten, and whole families of schedules are never tried. A load that is a read-modify-write hides nothing. But
+    /// it always sees the newest value, and loads that see an older one are what a weak memory is about.
+    pub(crate) struct AtomicU64 {
+        word: Word,
+        loads: Loads,
+    }
+
+    /// What a load is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Loads {
+        /// A load: it may see an older value, and loom does not try every schedule.
+        MayBeStale,
+        /// A read-modify-write that changes nothing: every schedule is tried, and every load sees the newest value.
+        HideNothing,
+    }
+
+    thread_local! {
+        /// What loads shall be in the words that are made from now on. std's: one model runs on one thread.
+        pub(crate) static LOADS: std::cell::Cell<Loads> = const { std::cell::Cell::new(Loads::MayBeStale) };
+    }
+
+    impl AtomicU64 {
+        pub(crate) fn new(value: u64) -> Self {
+            Self { word: Word::new(value), loads: LOADS.get() }
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> u64 {
+            match self.loads {
+                Loads::MayBeStale => self.word.load(order),
+                // The same order on the load, and none on the store: it synchronises as the load would.
+                Loads::HideNothing => self.word.fetch_or(0, order),
+            }
+        }
+
+        pub(crate) fn store(&self, value: u64, order: Ordering) {
+            match self.loads {
+                Loads::MayBeStale => self.word.store(value, order),
+                // Else loom would leave the order between this store and a load that writes undecided.
+                Loads::HideNothing => {
+                    self.word.swap(value, order);
+                }
+            }
+        }
+
+        pub(crate) fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+            self.word.fetch_or(bits, order)
+        }
+
+        pub(crate) fn compare_exchange_weak(
+            &self,
+            current: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.word.compare_exchange_weak(current, new, success, failure)
+        }
+    }
 }
 
 #[cfg(not(anteroom_loom))]
@@ -32,7 +98,7 @@ mod imp {
 use std::sync::PoisonError;
 pub(crate) use std::sync::atomic::Ordering; // loom's is std's.
 
-pub(crate) use imp::{AtomicU64, Mutex, MutexGuard};
+pub(crate) use imp::*;
 
 /// Locks, whether or not a holder has panicked: no user code runs under a lock of this crate, so the data is whole.
 #[inline]
