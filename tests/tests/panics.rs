@@ -200,8 +200,8 @@ fn a_waker_from_another_thread_that_panics_stops_nobody() {
     for kind in 0..3 {
         let (waker, hooks) = Hooks::new();
         let gate = Gate::new();
-        let mut watched = runtime.block_on(async { try_spawn(gate.wait()).unwrap() });
-        let mut let_go = runtime.block_on(async { try_spawn(gate.wait()).unwrap() });
+        let [mut watched, mut let_go] =
+            runtime.block_on(async { [(); 2].map(|()| try_spawn(gate.wait()).unwrap()) });
         elsewhere(|| {
             assert!(poll_with(Pin::new(&mut watched), &waker).is_pending());
             assert!(poll_with(Pin::new(&mut let_go), &waker).is_pending());
