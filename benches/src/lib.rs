@@ -1,1 +1,37 @@
-//! What several benches share.
+//! What anteroom costs, beside its peers, in one run, on the same work.
+//!
+//! ```text
+//! cargo bench -p benches                                                anteroom alone
+//! cargo bench -p benches --features peers                               beside tokio, smol and monoio
+//! cargo bench -p benches --features peers --bench fanout                one question
+//! cargo bench -p benches --features peers --bench compare -- --quick    one table with all bars, in half a minute
+//! ```
+//!
+//! # Problem
+//! Absolute times drift from machine to machine and from minute to minute, and each runtime can be made to look slow by
+//! code that its users would not write.
+//!
+//! # Rules
+//! - [FAIR-1] The same work: the futures in `work.rs` serve all runtimes, above all one wake-and-Pending future. A
+//!   runtime's own `yield_now` has a row of its own.
+//! - [FAIR-2] Each runtime in its own best idiom, written out in its own file, since a common trait would cost some of
+//!   them something. Each file says at its top what it chose and why.
+//! - [FAIR-3] The workload runs inside a spawned task, not in the future of `block_on`.
+//! - [FAIR-4] A runtime is built once a row, with its timers and its I/O on, and stays warm; each measurement is one
+//!   `block_on` over many operations.
+//! - [FAIR-5] All of them on one thread, and measured in one process, with the same allocator and profile.
+//! - [FAIR-6] Each run counts what it did, and a wrong count fails the bench.
+//!
+//! A figure is a time per operation. What an operation is stands at [`Workload`].
+//!
+//! # Read next
+//! `work.rs`, the work; `runtimes/anteroom.rs`, then a peer beside it.
+
+mod criteria;
+mod row;
+mod runtimes;
+mod work;
+
+pub use criteria::bench;
+pub use row::{Elapsed, Row, Workload};
+pub use runtimes::rows;

@@ -1,0 +1,146 @@
+//! The work that is the same for all runtimes ([FAIR-1]): nothing here knows any of them.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+/// How many tasks yield.
+pub(crate) const YIELDERS: u64 = 100;
+
+/// What a job holds while it waits.
+const JOB_BYTES: usize = 256;
+
+/// Wakes its own task and is pending once: the same code for all, so that only the runtime differs.
+pub(crate) fn turn() -> Turn {
+    Turn { is_over: false }
+}
+
+pub(crate) struct Turn {
+    is_over: bool,
+}
+
+impl Future for Turn {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_over {
+            return Poll::Ready(());
+        }
+        self.is_over = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// What one of the yielding tasks does; gives how often it has yielded.
+pub(crate) async fn turns(count: u64) -> u64 {
+    for _ in 0..count {
+        turn().await;
+    }
+    count
+}
+
+thread_local! {
+    /// Jobs of this run that are not done. There is one thread, so a plain counter will do: counting costs every runtime
+    /// the same nanosecond, and none a locked instruction.
+    static JOBS_LEFT: Cell<u64> = const { Cell::new(0) };
+    /// Set by the last of them.
+    static JOBS_DONE: Signal = const { Signal::new() };
+}
+
+/// A job of the fanout: holds its page over one turn, and counts itself.
+pub(crate) async fn job(number: u64) {
+    let mut page = [number as u8; JOB_BYTES];
+    black_box(&mut page);
+    turn().await;
+    black_box(&mut page);
+    JOBS_LEFT.set(JOBS_LEFT.get() - 1);
+    if JOBS_LEFT.get() == 0 {
+        JOBS_DONE.with(Signal::set);
+    }
+}
+
+/// Awaits `spawning` and then the jobs that it let go; gives how many were done.
+pub(crate) async fn all_jobs(jobs: u64, spawning: impl Future<Output = ()>) -> u64 {
+    JOBS_LEFT.set(jobs);
+    spawning.await;
+    poll_fn(|cx| JOBS_DONE.with(|done| done.poll_wait(cx))).await;
+    jobs - JOBS_LEFT.get()
+}
+
+/// The jobs of each of so many spawners.
+pub(crate) fn shares(jobs: u64, spawners: usize) -> impl Iterator<Item = u64> {
+    let spawners = spawners as u64;
+    (0..spawners).map(move |spawner| jobs / spawners + u64::from(spawner < jobs % spawners))
+}
+
+/// Set by one task, awaited by one other, through the futures' own `AtomicWaker`.
+#[derive(Default)]
+pub(crate) struct Signal {
+    is_set: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Signal {
+    const fn new() -> Self {
+        Self { is_set: AtomicBool::new(false), waker: AtomicWaker::new() }
+    }
+
+    pub(crate) fn set(&self) {
+        // Ordering: Release; pairs with the Acquire in `take`, as in any use of an `AtomicWaker` for data.
+        self.is_set.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> bool {
+        let is_set = self.is_set.load(Ordering::Acquire);
+        if is_set {
+            // Ordering: Relaxed; who sets it again does so only after the awaiting task has told it to.
+            self.is_set.store(false, Ordering::Relaxed);
+        }
+        is_set
+    }
+
+    fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.take() {
+            return Poll::Ready(());
+        }
+        self.waker.register(cx.waker());
+        if self.take() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub(crate) async fn wait(&self) {
+        poll_fn(|cx| self.poll_wait(cx)).await;
+    }
+}
+
+/// The two signals between two tasks.
+#[derive(Default)]
+pub(crate) struct Table {
+    there: Signal,
+    back: Signal,
+}
+
+/// Begins each round trip; gives how many came back.
+pub(crate) async fn ping(table: Arc<Table>, trips: u64) -> u64 {
+    for _ in 0..trips {
+        table.there.set();
+        table.back.wait().await;
+    }
+    trips
+}
+
+/// Answers each.
+pub(crate) async fn pong(table: Arc<Table>, trips: u64) {
+    for _ in 0..trips {
+        table.there.wait().await;
+        table.back.set();
+    }
+}
