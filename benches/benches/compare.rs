@@ -1,0 +1,216 @@
+//! Are the bars met? One table of all workloads and runtimes.
+//!
+//! ```text
+//! cargo bench -p benches --features peers --bench compare -- [--quick] [--rounds N] [--wall] [WORKLOAD ..]
+//! ```
+//! A workload is chosen by a part of its name. `--quick` takes half a minute, a full run five.
+//!
+//! # Problem
+//! A bar is a ratio, and a ratio of two figures that were taken minutes apart is one of two machines. And others work on the
+//! same machine.
+//!
+//! # Idea
+//! A round runs every row once, one after the other, so that whatever slows the machine for a while slows them all; the
+//! first round warms up and is not counted. A figure is the median of its row's rounds. Beside it stand the least of them,
+//! which a busy machine disturbs less, and the spread: half of the rounds lie within so many per cent of the median. Do not
+//! believe a verdict that is closer to its bar than the spread.
+//!
+//! What is measured is the processor time of the one thread that does all the work, so that another program's turns do not
+//! count; its traces in the caches do. `--wall` measures by the clock on the wall. On a quiet machine they agree, since no
+//! workload ever waits.
+//!
+//! # Read next
+//! The crate's documentation, for the rules.
+
+use std::env;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use benches::{Row, Workload, rows};
+
+/// anteroom's median is to be at most that of `name` divided by `by`.
+struct Bar {
+    workload: &'static str,
+    name: &'static str,
+    by: f64,
+}
+
+const fn bar(workload: &'static str, name: &'static str, by: f64) -> Bar {
+    Bar { workload, name, by }
+}
+
+const BARS: &[Bar] = &[
+    bar("spawn_join", "tokio", 8.0),
+    bar("spawn_batch", "tokio", 10.0),
+    bar("spawn_batch", "monoio", 2.5),
+    bar("yield", "tokio", 6.0),
+    bar("ping_pong", "tokio", 2.0),
+    bar("chained", "tokio", 10.0),
+    bar("fanout 1000", "tokio, permit then spawn", 6.0),
+    bar("fanout 1000", "tokio, buffer_unordered", 2.5),
+    bar("fanout 1000", "tokio, workers", 1.0),
+    bar("fanout 10", "tokio, permit then spawn", 6.0),
+    bar("fanout 10", "tokio, buffer_unordered", 2.5),
+    bar("fanout 1", "tokio, permit then spawn", 6.0),
+    bar("fanout 1", "tokio, buffer_unordered", 2.5),
+    bar("fanout 1000 from 2000", "tokio, permit then spawn", 6.0),
+];
+
+fn main() {
+    let options = Options::from_args();
+    let mut groups: Vec<Group> = Workload::ALL
+        .into_iter()
+        .filter(|workload| options.chooses(&workload.to_string()))
+        .map(|workload| Group::new(workload, options.operations(workload)))
+        .collect();
+    let start = Instant::now();
+    for round in 0..=options.rounds {
+        for group in &mut groups {
+            group.run(round > 0, options.is_wall);
+        }
+        eprint!("\rround {round} of {}, {:.0?} ", options.rounds, start.elapsed());
+    }
+    eprintln!();
+    let clock = if options.is_wall { "by the clock on the wall" } else { "of processor time" };
+    println!("Medians of {} interleaved rounds, ns an operation {clock}:\n", options.rounds);
+    println!("| workload | runtime | median | least | spread | ÷ anteroom | bar for anteroom | |");
+    println!("|---|---|---:|---:|---:|---:|---|---|");
+    for group in &groups {
+        print!("{group}");
+    }
+    let verdicts: Vec<bool> = groups.iter().flat_map(Group::verdicts).collect();
+    if !verdicts.is_empty() {
+        let met = verdicts.iter().filter(|&&is_met| is_met).count();
+        println!("\n{met} of {} bars met.", verdicts.len());
+    }
+}
+
+struct Options {
+    is_quick: bool,
+    is_wall: bool,
+    rounds: usize,
+    chosen: Vec<String>,
+}
+
+impl Options {
+    fn from_args() -> Self {
+        let mut options = Self { is_quick: false, is_wall: false, rounds: 0, chosen: Vec::new() };
+        let mut args = env::args().skip(1);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" => {} // from cargo
+                "--quick" => options.is_quick = true,
+                "--wall" => options.is_wall = true,
+                "--rounds" => {
+                    let rounds = args.next().and_then(|rounds| rounds.parse().ok());
+                    options.rounds = rounds.expect("--rounds wants a number");
+                }
+                option if option.starts_with('-') => panic!("unknown option {option}"),
+                name => options.chosen.push(name.into()),
+            }
+        }
+        if cfg!(debug_assertions) {
+            // `cargo test --benches`: does it work at all?
+            (options.is_quick, options.rounds) = (true, 1);
+        } else if options.rounds == 0 {
+            options.rounds = if options.is_quick { 15 } else { 21 };
+        }
+        options
+    }
+
+    fn chooses(&self, workload: &str) -> bool {
+        self.chosen.is_empty() || self.chosen.iter().any(|part| workload.contains(part))
+    }
+
+    /// A full run has the million of the bars where it differs from 100,000: where tasks pile up, and where a task is
+    /// little work.
+    fn operations(&self, workload: Workload) -> u64 {
+        match workload {
+            _ if self.is_quick => workload.operations(),
+            Workload::Yield | Workload::Fanout { limit: 1_000, spawners: 1 } => 1_000_000,
+            _ => workload.operations(),
+        }
+    }
+}
+
+/// A workload's rows and what was measured.
+struct Group {
+    workload: Workload,
+    operations: u64,
+    rows: Vec<(Row, Vec<Duration>)>,
+}
+
+impl Group {
+    fn new(workload: Workload, operations: u64) -> Self {
+        let rows = rows(workload).into_iter().map(|row| (row, Vec::new())).collect();
+        Self { workload, operations, rows }
+    }
+
+    fn run(&mut self, is_counted: bool, is_wall: bool) {
+        for (row, times) in &mut self.rows {
+            let elapsed = row.run(self.operations);
+            if is_counted {
+                times.push(if is_wall { elapsed.wall } else { elapsed.cpu });
+            }
+        }
+    }
+
+    /// The figures of a row.
+    fn figures(&self, times: &[Duration]) -> Figures {
+        let mut ns: Vec<f64> =
+            times.iter().map(|time| time.as_nanos() as f64 / self.operations as f64).collect();
+        ns.sort_by(f64::total_cmp);
+        let at = |share: f64| ns[((ns.len() - 1) as f64 * share).round() as usize];
+        Figures { median: at(0.5), least: ns[0], spread: (at(0.75) - at(0.25)) / 2.0 / at(0.5) }
+    }
+
+    /// anteroom's plain row is the first.
+    fn anteroom(&self) -> Figures {
+        self.figures(&self.rows[0].1)
+    }
+
+    fn bar(&self, row: &Row) -> Option<&'static Bar> {
+        let workload = self.workload.to_string();
+        BARS.iter().find(|bar| bar.workload == workload && bar.name == row.name())
+    }
+
+    fn verdicts(&self) -> impl Iterator<Item = bool> {
+        let anteroom = self.anteroom().median;
+        self.rows.iter().filter_map(move |(row, times)| {
+            self.bar(row).map(|bar| anteroom <= self.figures(times).median / bar.by)
+        })
+    }
+}
+
+struct Figures {
+    median: f64,
+    least: f64,
+    /// Of the median, half of the rounds lie within.
+    spread: f64,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let anteroom = self.anteroom().median;
+        for (index, (row, times)) in self.rows.iter().enumerate() {
+            let workload = if index == 0 { self.workload.to_string() } else { String::new() };
+            let Figures { median, least, spread } = self.figures(times);
+            write!(
+                f,
+                "| {workload} | {} | {median:.1} | {least:.1} | ±{:.0} % | {:.2} |",
+                row.name(),
+                spread * 100.0,
+                median / anteroom,
+            )?;
+            match self.bar(row) {
+                Some(bar) => {
+                    let ns = median / bar.by;
+                    let verdict = if anteroom <= ns { "met" } else { "**missed**" };
+                    writeln!(f, " ≤ {ns:.1} (÷ {}) | {verdict} |", bar.by)?;
+                }
+                None => writeln!(f, " | |")?,
+            }
+        }
+        Ok(())
+    }
+}
