@@ -28,15 +28,15 @@ check() { # how, json line
     [ "$pages" -eq "$want" ] && [ "$(field errors "$2")" -eq 0 ] && [ "$peak" -le "$peak_mib_max" ]
 }
 
-line=$("$crawl" --json --max-tasks 100000 | tail -n 1)
+line=$("$crawl" --json --max-tasks 100000 2>/dev/null | tail -n 1)
 want=$(field pages "$line")
 echo "with room for all: $want pages, peak $(($(field memory_peak_bytes "$line") / 1048576)) MiB"
 [ "$want" -gt 30000 ]
 
-line=$("$crawl" --json --max-tasks $tasks | tail -n 1)
+line=$("$crawl" --json --max-tasks $tasks 2>/dev/null | tail -n 1)
 check "$tasks tasks" "$line"
 
-line=$(ulimit -v $((address_space_mib * 1024)); "$crawl" --json --max-tasks $tasks | tail -n 1)
+line=$(ulimit -v $((address_space_mib * 1024)); "$crawl" --json --max-tasks $tasks 2>/dev/null | tail -n 1)
 check "$tasks tasks, ulimit -v $address_space_mib MiB" "$line"
 if (ulimit -v $((address_space_mib * 1024)); "$crawl" --json --unbounded) >/dev/null 2>&1; then
     echo "--unbounded, ulimit -v $address_space_mib MiB: finished too"
@@ -59,7 +59,7 @@ if [ -z "$group" ] || ! mkdir "$group" 2>/dev/null; then
 fi
 trap 'rmdir "$group" 2>/dev/null || true' EXIT
 echo $((memory_mib * 1048576)) >"$group/$limit"
-line=$(sh -c "echo \$\$ >'$group/cgroup.procs'; exec '$crawl' --json --max-tasks $tasks" | tail -n 1)
+line=$(sh -c "echo \$\$ >'$group/cgroup.procs'; exec '$crawl' --json --max-tasks $tasks 2>/dev/null" | tail -n 1)
 check "$tasks tasks, memory cgroup of $memory_mib MiB for both processes" "$line"
 if sh -c "echo \$\$ >'$group/cgroup.procs'; exec timeout 300 '$crawl' --json --unbounded" >/dev/null 2>&1; then
     echo "--unbounded, memory cgroup of $memory_mib MiB: finished too"
