@@ -1,7 +1,7 @@
 //! smol, on one thread: `block_on(executor.run(..))`.
 //!
 //! The executor is a `LocalExecutor`, leaked. It then keeps no list of its tasks behind a mutex, which an executor that
-//! lives as long as its process does not need. So it is faster in every workload, by two fifths where tasks are spawned.
+//! lives as long as its process does not need. So it is faster in every workload, by about a third where tasks are spawned.
 //! (Its tasks need not be `Send`; its queue is the concurrent one of `Executor` all the same.)
 //!
 //! Against a limit: a permit of `async-lock`'s semaphore, which smol re-exports, owned by the task and taken before the
