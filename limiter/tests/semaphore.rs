@@ -1,0 +1,446 @@
+//! What a semaphore promises, one promise a test.
+
+mod common;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use anteroom_limiter::{
+    Acquire, AcquireError, LimitError, MergeError, OwnedPermit, Permit, Semaphore, Snapshot, TryAcquireError,
+};
+use common::{Bell, block_on, poll_once, poll_with};
+
+/// The number that is in use if all is well, and that the fast path agrees: all that is left can be taken at once.
+#[track_caller]
+fn assert_exactly(semaphore: &Semaphore, in_use: usize) {
+    let limit = semaphore.limit();
+    assert_eq!(semaphore.snapshot(), Snapshot { limit, in_use, waiting: 0, closed: false });
+    assert!(semaphore.try_acquire_many(limit - in_use).is_ok());
+    assert_eq!(semaphore.in_use(), in_use);
+}
+
+#[test]
+fn waiters_are_served_in_the_order_of_their_first_poll() {
+    let semaphore = Semaphore::new(1);
+    let mut permit = Some(semaphore.try_acquire().unwrap());
+    let mut waiters: Vec<_> = (0..20).map(|_| semaphore.acquire()).collect();
+    for waiter in waiters.iter_mut().rev() {
+        assert!(poll_once(waiter).is_pending()); // the last made polls first
+    }
+    for (served, mut waiter) in waiters.into_iter().rev().enumerate() {
+        assert_eq!(semaphore.waiting(), 20 - served);
+        drop(permit.take());
+        let Poll::Ready(Ok(next)) = poll_once(&mut waiter) else { panic!("waiter {served} was overtaken") };
+        permit = Some(next);
+    }
+    drop(permit);
+    assert_exactly(&semaphore, 0);
+}
+
+/// [LEDGER-2]
+#[test]
+fn nobody_overtakes_a_waiter_not_even_with_a_smaller_request() {
+    let semaphore = Semaphore::new(3);
+    let one = semaphore.try_acquire().unwrap();
+    let mut large = semaphore.acquire_many(3);
+    assert!(poll_once(&mut large).is_pending());
+    assert_eq!(semaphore.try_acquire().unwrap_err(), TryAcquireError::NoPermits, "2 are free, and promised");
+    let mut small = semaphore.acquire();
+    assert!(poll_once(&mut small).is_pending());
+    drop(one);
+    let Poll::Ready(Ok(three)) = poll_once(&mut large) else { panic!("the large one was first") };
+    assert!(poll_once(&mut small).is_pending());
+    drop(three);
+    assert!(poll_once(&mut small).is_ready());
+}
+
+/// A waiter holds nothing of what it waits for.
+#[test]
+fn a_heavy_waiter_gets_all_or_nothing() {
+    let semaphore = Semaphore::new(3);
+    let mut held: Vec<_> = (0..3).map(|_| semaphore.try_acquire().unwrap()).collect();
+    let mut heavy = semaphore.acquire_many(3);
+    for in_use in (0..3).rev() {
+        assert!(poll_once(&mut heavy).is_pending());
+        held.pop();
+        assert_eq!(semaphore.in_use(), if in_use == 0 { 3 } else { in_use });
+    }
+    let Poll::Ready(Ok(permit)) = poll_once(&mut heavy) else { panic!("all three were free") };
+    assert_eq!(permit.weight(), 3);
+}
+
+/// bugs.md 6: more waiters than are woken under one lock.
+#[test]
+fn a_release_of_many_serves_all_that_fit() {
+    let semaphore = Semaphore::new(20);
+    let all = semaphore.try_acquire_many(20).unwrap();
+    let mut waiters: Vec<_> = (0..25).map(|_| semaphore.acquire()).collect();
+    assert!(waiters.iter_mut().all(|waiter| poll_once(waiter).is_pending()));
+    drop(all);
+    assert_eq!(semaphore.snapshot(), Snapshot { limit: 20, in_use: 20, waiting: 5, closed: false });
+    // Collected but not kept: the permits go on to the last five.
+    assert!(waiters.iter_mut().all(|waiter| poll_once(waiter).is_ready()));
+    assert_exactly(&semaphore, 0);
+}
+
+/// bugs.md 4
+#[test]
+fn who_waits_behind_a_heavy_head_is_served_when_it_leaves() {
+    let semaphore = Semaphore::new(3);
+    let _one = semaphore.try_acquire().unwrap();
+    let mut heavy = semaphore.acquire_many(3);
+    let mut light = [semaphore.acquire(), semaphore.acquire(), semaphore.acquire()];
+    let bell = Bell::new();
+    assert!(poll_once(&mut heavy).is_pending());
+    for waiter in &mut light {
+        assert!(poll_with(waiter, &Arc::clone(&bell).into()).is_pending());
+    }
+    drop(heavy);
+    assert_eq!(bell.wakes(), 2);
+    let [first, second, third] = light.each_mut().map(poll_once);
+    assert!(first.is_ready() && second.is_ready() && third.is_pending());
+}
+
+/// [GATE-3], [PERMIT-1]; bugs.md 1, 7
+#[test]
+fn units_are_conserved_wherever_the_future_is_dropped() {
+    let semaphore = Semaphore::new(2);
+    for weight in 1..=2 {
+        drop(semaphore.acquire_many(weight)); // never polled
+        assert_exactly(&semaphore, 0);
+
+        let held = semaphore.try_acquire_many(2).unwrap();
+        let mut waiting = semaphore.acquire_many(weight);
+        assert!(poll_once(&mut waiting).is_pending());
+        drop(waiting); // while it waits
+        assert_exactly(&semaphore, 2);
+
+        let mut granted = semaphore.acquire_many(weight);
+        assert!(poll_once(&mut granted).is_pending());
+        drop(held);
+        assert_eq!(semaphore.in_use(), weight);
+        drop(granted); // granted, but not polled since
+        assert_exactly(&semaphore, 0);
+
+        let mut collected = semaphore.acquire_many(weight);
+        let permit = poll_once(&mut collected);
+        drop(collected); // resolved: the permit has the units
+        assert_exactly(&semaphore, weight);
+        drop(permit);
+        assert_exactly(&semaphore, 0);
+    }
+}
+
+/// bugs.md 1, 3: one release, one live waiter served, and no other.
+#[test]
+fn a_grant_that_nobody_collects_goes_to_the_next_in_line() {
+    let semaphore = Semaphore::new(1);
+    let permit = semaphore.try_acquire().unwrap();
+    let mut waiters: Vec<_> = (0..3).map(|_| semaphore.acquire()).collect();
+    assert!(waiters.iter_mut().all(|waiter| poll_once(waiter).is_pending()));
+    drop(permit);
+    drop(waiters.remove(0));
+    assert_eq!(semaphore.waiting(), 1);
+    let Poll::Ready(Ok(_permit)) = poll_once(&mut waiters[0]) else { panic!("it was next") };
+    assert!(poll_once(&mut waiters[1]).is_pending());
+}
+
+/// bugs.md 2: FROZEN and the queue are gone with the last waiter [GATE-2].
+#[test]
+fn nothing_of_a_cancelled_waiter_remains() {
+    let semaphore = Semaphore::new(2);
+    let _one = semaphore.try_acquire().unwrap();
+    let mut waiter = semaphore.acquire_many(2);
+    assert!(poll_once(&mut waiter).is_pending());
+    drop(waiter);
+    assert_exactly(&semaphore, 1);
+}
+
+/// bugs.md 5: the limiter has no clock. With room at the first poll that poll gives the permit, deadline or not; a caller
+/// who looks at the clock first, and then does not poll, takes nothing.
+#[test]
+fn an_expired_deadline_is_the_callers_business() {
+    enum First {
+        Permit,
+        Clock,
+    }
+    let semaphore = Semaphore::new(1);
+    let race = |first| {
+        let mut acquire = pin!(semaphore.acquire());
+        block_on(poll_fn(|cx| match first {
+            First::Permit => acquire.as_mut().poll(cx).map(|permit| permit.is_ok()),
+            First::Clock => Poll::Ready(false), // it expired long ago
+        }))
+    };
+    assert!(race(First::Permit));
+    assert_exactly(&semaphore, 0);
+    assert!(!race(First::Clock));
+    assert_exactly(&semaphore, 0);
+}
+
+/// bugs.md 18: the documented hazard of `acquire`, and its end.
+#[test]
+fn a_grant_to_a_future_that_nobody_polls_holds_up_the_rest_until_it_is_dropped() {
+    let semaphore = Semaphore::new(1);
+    let permit = semaphore.try_acquire().unwrap();
+    let mut forgotten = semaphore.acquire();
+    let mut next = semaphore.acquire();
+    assert!(poll_once(&mut forgotten).is_pending() && poll_once(&mut next).is_pending());
+    drop(permit);
+    assert!(poll_once(&mut next).is_pending());
+    drop(forgotten);
+    assert!(poll_once(&mut next).is_ready());
+}
+
+/// bugs.md 9
+#[test]
+fn closed_is_absorbing() {
+    let semaphore = Arc::new(Semaphore::new(2));
+    let permit = semaphore.try_acquire_many(2).unwrap();
+    semaphore.close();
+    semaphore.close();
+    drop(permit);
+    semaphore.set_limit(10).unwrap();
+    assert!(semaphore.is_closed());
+    assert_eq!(semaphore.try_acquire().unwrap_err(), TryAcquireError::Closed);
+    assert_eq!(semaphore.try_acquire_many(0).unwrap_err(), TryAcquireError::Closed);
+    assert_eq!(semaphore.try_acquire_owned().unwrap_err(), TryAcquireError::Closed);
+    assert_eq!(block_on(semaphore.acquire()).unwrap_err(), AcquireError::Closed);
+    assert_eq!(block_on(semaphore.acquire_many(11)).unwrap_err(), AcquireError::Closed);
+    assert_eq!(semaphore.snapshot(), Snapshot { limit: 10, in_use: 0, waiting: 0, closed: true });
+}
+
+/// More waiters than are woken under one lock; a grant before the close stands.
+#[test]
+fn close_tells_all_who_wait_and_none_who_were_granted() {
+    let semaphore = Semaphore::new(1);
+    let permit = semaphore.try_acquire().unwrap();
+    let bell = Bell::new();
+    let mut waiters: Vec<_> = (0..20).map(|_| semaphore.acquire()).collect();
+    for waiter in &mut waiters {
+        assert!(poll_with(waiter, &Arc::clone(&bell).into()).is_pending());
+    }
+    drop(permit);
+    semaphore.close();
+    assert_eq!((bell.wakes(), semaphore.waiting()), (20, 0));
+    let mut waiters = waiters.into_iter();
+    let Poll::Ready(Ok(permit)) = poll_once(&mut waiters.next().unwrap()) else { panic!("granted before") };
+    for mut waiter in waiters {
+        assert!(matches!(poll_once(&mut waiter), Poll::Ready(Err(AcquireError::Closed))));
+    }
+    drop(permit);
+    assert_eq!(semaphore.in_use(), 0);
+}
+
+#[test]
+fn a_waiter_that_was_told_of_the_close_can_be_dropped_unpolled() {
+    let semaphore = Semaphore::new(1);
+    let _permit = semaphore.try_acquire().unwrap();
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    semaphore.close();
+    drop(waiter);
+    assert_eq!(semaphore.in_use(), 1);
+}
+
+/// bugs.md 16
+#[test]
+fn a_debt_outlives_a_shrink_and_a_growth() {
+    let semaphore = Semaphore::new(5);
+    let mut five = semaphore.try_acquire_many(5).unwrap();
+    semaphore.set_limit(2).unwrap();
+    assert_eq!(semaphore.available(), -3);
+    semaphore.set_limit(4).unwrap();
+    assert_eq!((semaphore.available(), semaphore.snapshot().available()), (-1, -1));
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    drop(five.split(1));
+    assert!(poll_once(&mut waiter).is_pending(), "4 of 4 are in use");
+    drop(five.split(1));
+    let permit = poll_once(&mut waiter);
+    assert!(permit.is_ready());
+    assert_eq!((semaphore.in_use(), semaphore.available()), (4, 0));
+}
+
+#[test]
+fn growth_serves_waiters_at_once() {
+    let semaphore = Semaphore::new(1);
+    let _one = semaphore.try_acquire().unwrap();
+    let mut waiters = [semaphore.acquire(), semaphore.acquire(), semaphore.acquire()];
+    assert!(waiters.iter_mut().all(|waiter| poll_once(waiter).is_pending()));
+    semaphore.set_limit(3).unwrap();
+    assert_eq!((semaphore.in_use(), semaphore.waiting()), (3, 1));
+}
+
+#[test]
+fn a_waiter_above_a_shrunken_limit_keeps_its_turn_until_the_limit_grows_or_it_leaves() {
+    let semaphore = Semaphore::new(4);
+    let one = semaphore.try_acquire().unwrap();
+    let (mut heavy, mut light) = (semaphore.acquire_many(4), semaphore.acquire());
+    assert!(poll_once(&mut heavy).is_pending() && poll_once(&mut light).is_pending());
+    semaphore.set_limit(2).unwrap();
+    drop(one);
+    assert!(poll_once(&mut heavy).is_pending() && poll_once(&mut light).is_pending());
+    semaphore.set_limit(5).unwrap();
+    assert!(poll_once(&mut heavy).is_ready() && poll_once(&mut light).is_ready());
+}
+
+/// bugs.md 15
+#[test]
+fn more_than_the_limit_is_refused_at_once_even_behind_waiters() {
+    let semaphore = Semaphore::new(2);
+    let _both = semaphore.try_acquire_many(2).unwrap();
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    for weight in [3, Semaphore::MAX_PERMITS, usize::MAX] {
+        assert_eq!(semaphore.try_acquire_many(weight).unwrap_err(), TryAcquireError::ExceedsLimit);
+        assert_eq!(block_on(semaphore.acquire_many(weight)).unwrap_err(), AcquireError::ExceedsLimit);
+    }
+    assert_eq!(semaphore.waiting(), 1);
+}
+
+/// bugs.md 10
+#[test]
+fn the_largest_limit_works_and_the_next_is_an_error() {
+    const MAX: usize = Semaphore::MAX_PERMITS;
+    assert_eq!(Semaphore::try_new(MAX + 1).unwrap_err(), LimitError::AboveMax);
+    let semaphore = Semaphore::new(MAX);
+    let mut all = semaphore.try_acquire_many(MAX).unwrap();
+    assert_eq!(semaphore.try_acquire().unwrap_err(), TryAcquireError::NoPermits);
+    assert_eq!((semaphore.in_use(), semaphore.available()), (MAX, 0));
+    assert_eq!(semaphore.set_limit(MAX + 1).unwrap_err(), LimitError::AboveMax);
+    semaphore.set_limit(1).unwrap();
+    assert_eq!(semaphore.available(), 1 - MAX as isize);
+    drop(all.split(MAX - 1));
+    assert_eq!((semaphore.in_use(), semaphore.available()), (1, 0));
+    semaphore.set_limit(MAX).unwrap();
+    all.merge(semaphore.try_acquire_many(MAX - 1).unwrap()).unwrap();
+    assert_eq!(all.weight(), MAX);
+}
+
+/// bugs.md 21
+#[test]
+fn a_limit_of_zero_is_an_error() {
+    assert_eq!(Semaphore::try_new(0).unwrap_err(), LimitError::Zero);
+    let semaphore = Semaphore::new(1);
+    assert_eq!(semaphore.set_limit(0).unwrap_err(), LimitError::Zero);
+    assert_eq!(semaphore.limit(), 1);
+}
+
+#[test]
+#[should_panic(expected = "Semaphore::new(0): a semaphore's limit must be at least 1")]
+fn new_names_the_limit_that_is_too_small() {
+    let _ = Semaphore::new(0);
+}
+
+#[test]
+#[should_panic(
+    expected = "Semaphore::new(2147483648): a semaphore's limit must be at most 2147483647 (MAX_PERMITS)"
+)]
+fn new_names_the_limit_that_is_too_large() {
+    let _ = Semaphore::new(Semaphore::MAX_PERMITS + 1);
+}
+
+#[test]
+fn a_weight_of_zero_is_granted_past_all_waiters_and_takes_nothing() {
+    let semaphore = Semaphore::new(1);
+    let _one = semaphore.try_acquire().unwrap();
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    assert_eq!(block_on(semaphore.acquire_many(0)).unwrap().weight(), 0);
+    assert_eq!(semaphore.try_acquire_many(0).unwrap().weight(), 0);
+    assert_eq!(semaphore.snapshot(), Snapshot { limit: 1, in_use: 1, waiting: 1, closed: false });
+}
+
+/// [PERMIT-1]; bugs.md 13, 14: whatever is split and merged, what comes back is what was taken.
+#[test]
+fn split_and_merge_neither_make_nor_lose_units() {
+    let semaphore = Semaphore::new(10);
+    let mut whole = semaphore.try_acquire_many(7).unwrap();
+    assert!(whole.split(8).is_none() && whole.split(usize::MAX).is_none());
+    let mut parts: Vec<_> = [0, 1, 2, 4].into_iter().map(|weight| whole.split(weight).unwrap()).collect();
+    assert_eq!((whole.weight(), semaphore.in_use()), (0, 7));
+    drop(parts.pop());
+    assert_eq!(semaphore.in_use(), 3);
+    for part in parts {
+        whole.merge(part).unwrap();
+    }
+    assert_eq!((whole.weight(), semaphore.in_use()), (3, 3));
+    drop(whole);
+    assert_exactly(&semaphore, 0);
+}
+
+#[test]
+fn permits_of_two_semaphores_do_not_merge_and_none_is_lost() {
+    let (left, right) = (Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(2)));
+    let mut permit = left.try_acquire_owned().unwrap();
+    let error = permit.merge(right.try_acquire_many_owned(2).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "the permits belong to different semaphores");
+    assert_eq!(error.into_permit().weight(), 2);
+    assert_eq!((left.in_use(), right.in_use()), (1, 0));
+}
+
+/// bugs.md 8: the queue points at nothing that could go away before it.
+#[test]
+fn an_owned_permit_keeps_its_semaphore_alive() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.try_acquire_owned().unwrap();
+    let mut waiter = semaphore.acquire_owned();
+    assert!(poll_once(&mut waiter).is_pending());
+    let watch = Arc::downgrade(&semaphore);
+    drop(semaphore);
+    drop(permit);
+    let Poll::Ready(Ok(permit)) = poll_once(&mut waiter) else { panic!("it was next") };
+    assert_eq!(watch.upgrade().unwrap().in_use(), 1);
+    drop((waiter, permit));
+    assert!(watch.upgrade().is_none());
+}
+
+#[test]
+#[should_panic(expected = "an Acquire was polled after it had resolved")]
+fn a_resolved_future_says_so_when_it_is_polled_again() {
+    let semaphore = Semaphore::new(1);
+    let mut acquire = semaphore.acquire();
+    let _permit = poll_once(&mut acquire);
+    let _ = poll_once(&mut acquire);
+}
+
+#[test]
+fn trim_leaves_waiters_alone() {
+    let semaphore = Semaphore::new(1);
+    let permit = semaphore.try_acquire().unwrap();
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    semaphore.trim();
+    drop(permit);
+    assert!(poll_once(&mut waiter).is_ready());
+    semaphore.trim();
+    assert_exactly(&semaphore, 0);
+}
+
+#[test]
+fn debug_shows_numbers_and_states() {
+    let semaphore = Semaphore::new(2);
+    let permit = semaphore.try_acquire_many(2).unwrap();
+    let mut waiter = semaphore.acquire();
+    let _ = poll_once(&mut waiter);
+    assert_eq!(format!("{semaphore:?}"), "Semaphore { limit: 2, in_use: 2, waiting: 1, closed: false }");
+    assert_eq!(format!("{permit:?}"), "Permit { weight: 2, .. }");
+    assert_eq!(format!("{waiter:?}"), "Acquire { weight: 1, state: \"queued\" }");
+}
+
+/// bugs.md 26
+#[test]
+fn every_public_type_may_go_to_another_thread() {
+    fn is<T: Send + Sync + Unpin>() {}
+    is::<Semaphore>();
+    is::<Acquire<&Semaphore>>();
+    is::<Acquire<Arc<Semaphore>>>();
+    is::<Permit<&Semaphore>>();
+    is::<OwnedPermit>();
+    is::<MergeError<&Semaphore>>();
+    is::<(AcquireError, TryAcquireError, LimitError, Snapshot)>();
+    is::<(anteroom_limiter::Ledger<u8, 2>, anteroom_limiter::Key, anteroom_limiter::Refusal)>();
+}
