@@ -1,4 +1,68 @@
-//! Permits and limits for any async runtime.
+//! Permits and limits for any async runtime: at most so many at once, first in, first out, resizable.
+//!
+//! # Who it is for
+//!
+//! Whoever must bound what an async program does at once: connections, requests to one host, bytes of memory. It needs
+//! no runtime, no clock and no unsafe code, and one dependency. It is also the part of the anteroom runtime that
+//! decides who gets in.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use anteroom_limiter::{AcquireError, Semaphore};
+//! # use std::pin::pin;
+//! # use std::task::{Context, Poll, Waker};
+//! # fn block_on<T>(future: impl Future<Output = T>) -> T {
+//! #     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+//! #         Poll::Ready(output) => output,
+//! #         Poll::Pending => unreachable!("there is room"),
+//! #     }
+//! # }
+//! # async fn download(page: u32) -> usize { page as usize }
+//!
+//! async fn fetch(downloads: Arc<Semaphore>, page: u32) -> Result<usize, AcquireError> {
+//!     let _permit = downloads.acquire().await?; // waits its turn; given back when it is dropped
+//!     Ok(download(page).await)
+//! }
+//!
+//! let downloads = Arc::new(Semaphore::new(8));
+//! assert_eq!(block_on(fetch(Arc::clone(&downloads), 7)), Ok(7));
+//!
+//! downloads.set_limit(2).unwrap(); // up or down, at any time
+//! downloads.close(); // and at the end, everybody is told
+//! assert_eq!(block_on(fetch(downloads, 8)), Err(AcquireError::Closed));
+//! ```
+//!
+//! # What it promises
+//!
+//! - **No barging.** Waiters are served in the order in which they came, each with all it asked for. A large request
+//!   waits for its turn, and then for all its units, but never for ever while others pass.
+//! - **Nothing is lost.** A future may be dropped at any point. Units it was granted and did not collect go on to the next.
+//! - **Nothing is invented.** Units come back through [`Permit`]s only. To release too many cannot be written.
+//! - **Resizing is exact.** The limit may fall below what is in use. The debt is paid before anything is granted.
+//! - **Strangers do no harm.** A waker may come back into the semaphore when it is woken, cloned or dropped, and it may
+//!   panic: nobody deadlocks, and everybody else is still served.
+//! - **Cheap.** With room and nobody waiting, acquire and release are two locked instructions, no lock, no allocation.
+//!
+//! # The map
+//!
+//! Read in this order; each file needs only those before it.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`ledger`] | the permit logic: limit, in use, who waits. Plain data |
+//! | `word` | the bits of the one atomic word, and what the fast path may do to them. Pure |
+//! | `wake` | wakers on their way from under the lock to where they may be called |
+//! | `gate` | the protocol: the word in front of the ledger in a lock |
+//! | `acquire` | the future that stands in the queue |
+//! | `permit` | the proof that units were granted |
+//! | `semaphore` | the public face |
+//! | `models` | the protocol as loom explores it, and the bugs that it must find |
+//! | `sync` | std or loom, chosen once |
+//!
+//! [`Ledger`] is public for whoever has another shell to put around it: a runtime that keeps it in a cell of its own
+//! thread needs neither the word nor the lock. It counts in several dimensions at once, and its waiters are whatever
+//! its shell likes.
+
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
