@@ -1,9 +1,10 @@
 //! Are the bars met? One table of all workloads and runtimes.
 //!
 //! ```text
-//! cargo bench -p benches --features peers --bench compare -- [--quick] [--rounds N] [--wall] [WORKLOAD ..]
+//! cargo bench -p benches --features peers --bench compare -- [--quick] [--rounds N] [--wall] [--only ROW] [WORKLOAD ..]
 //! ```
-//! A workload is chosen by a part of its name. `--quick` takes half a minute, a full run five.
+//! A workload is chosen by a part of its name, a row by all of it (`--only anteroom`, for a profiler). `--quick` takes half
+//! a minute, a full run five.
 //!
 //! # Problem
 //! A bar is a ratio, and a ratio of two figures that were taken minutes apart is one of two machines. And others work on the
@@ -11,9 +12,12 @@
 //!
 //! # Idea
 //! A round runs every row once, one after the other, so that whatever slows the machine for a while slows them all; the
-//! first round warms up and is not counted. A figure is the median of its row's rounds. Beside it stand the least of them,
-//! which a busy machine disturbs less, and the spread: half of the rounds lie within so many per cent of the median. Do not
-//! believe a verdict that is closer to its bar than the spread.
+//! first round warms up and is not counted. A figure is the median of its row's rounds, with its spread: half of the rounds
+//! lie within so many per cent of it. Do not believe a verdict that is closer to its bar than the spread.
+//!
+//! Beside it stands the least of the rounds, with its own ratio. Where two cores share execution units or caches, a busy
+//! neighbour slows short paths more than those that wait for memory or for locked instructions, so it moves ratios too; the
+//! least is nearest to a quiet machine. When the two ratios differ, measure again on one.
 //!
 //! What is measured is the processor time of the one thread that does all the work, so that another program's turns do not
 //! count; its traces in the caches do. `--wall` measures by the clock on the wall. On a quiet machine they agree, since no
@@ -61,7 +65,8 @@ fn main() {
     let mut groups: Vec<Group> = Workload::ALL
         .into_iter()
         .filter(|workload| options.chooses(&workload.to_string()))
-        .map(|workload| Group::new(workload, options.operations(workload)))
+        .map(|workload| Group::new(workload, &options))
+        .filter(|group| !group.rows.is_empty())
         .collect();
     let start = Instant::now();
     for round in 0..=options.rounds {
@@ -73,8 +78,10 @@ fn main() {
     eprintln!();
     let clock = if options.is_wall { "by the clock on the wall" } else { "of processor time" };
     println!("Medians of {} interleaved rounds, ns an operation {clock}:\n", options.rounds);
-    println!("| workload | runtime | median | least | spread | ÷ anteroom | bar for anteroom | |");
-    println!("|---|---|---:|---:|---:|---:|---|---|");
+    println!(
+        "| workload | runtime | median | spread | ÷ anteroom | least | ÷ anteroom | bar for anteroom | |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|---|---|");
     for group in &groups {
         print!("{group}");
     }
@@ -89,12 +96,13 @@ struct Options {
     is_quick: bool,
     is_wall: bool,
     rounds: usize,
+    only: Option<String>,
     chosen: Vec<String>,
 }
 
 impl Options {
     fn from_args() -> Self {
-        let mut options = Self { is_quick: false, is_wall: false, rounds: 0, chosen: Vec::new() };
+        let mut options = Self { is_quick: false, is_wall: false, rounds: 0, only: None, chosen: Vec::new() };
         let mut args = env::args().skip(1);
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -105,6 +113,7 @@ impl Options {
                     let rounds = args.next().and_then(|rounds| rounds.parse().ok());
                     options.rounds = rounds.expect("--rounds wants a number");
                 }
+                "--only" => options.only = Some(args.next().expect("--only wants the name of a row")),
                 option if option.starts_with('-') => panic!("unknown option {option}"),
                 name => options.chosen.push(name.into()),
             }
@@ -141,9 +150,10 @@ struct Group {
 }
 
 impl Group {
-    fn new(workload: Workload, operations: u64) -> Self {
-        let rows = rows(workload).into_iter().map(|row| (row, Vec::new())).collect();
-        Self { workload, operations, rows }
+    fn new(workload: Workload, options: &Options) -> Self {
+        let is_chosen = |row: &Row| options.only.as_ref().is_none_or(|only| only == row.name());
+        let rows = rows(workload).into_iter().filter(is_chosen).map(|row| (row, Vec::new())).collect();
+        Self { workload, operations: options.operations(workload), rows }
     }
 
     fn run(&mut self, is_counted: bool, is_wall: bool) {
@@ -164,12 +174,15 @@ impl Group {
         Figures { median: at(0.5), least: ns[0], spread: (at(0.75) - at(0.25)) / 2.0 / at(0.5) }
     }
 
-    /// anteroom's plain row is the first.
+    /// anteroom's plain row is the first, unless `--only` chose another.
     fn anteroom(&self) -> Figures {
         self.figures(&self.rows[0].1)
     }
 
     fn bar(&self, row: &Row) -> Option<&'static Bar> {
+        if self.rows[0].0.name() != "anteroom" {
+            return None;
+        }
         let workload = self.workload.to_string();
         BARS.iter().find(|bar| bar.workload == workload && bar.name == row.name())
     }
@@ -191,21 +204,22 @@ struct Figures {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let anteroom = self.anteroom().median;
+        let anteroom = self.anteroom();
         for (index, (row, times)) in self.rows.iter().enumerate() {
             let workload = if index == 0 { self.workload.to_string() } else { String::new() };
             let Figures { median, least, spread } = self.figures(times);
             write!(
                 f,
-                "| {workload} | {} | {median:.1} | {least:.1} | ±{:.0} % | {:.2} |",
+                "| {workload} | {} | {median:.1} | ±{:.0} % | {:.2} | {least:.1} | {:.2} |",
                 row.name(),
                 spread * 100.0,
-                median / anteroom,
+                median / anteroom.median,
+                least / anteroom.least,
             )?;
             match self.bar(row) {
                 Some(bar) => {
                     let ns = median / bar.by;
-                    let verdict = if anteroom <= ns { "met" } else { "**missed**" };
+                    let verdict = if anteroom.median <= ns { "met" } else { "**missed**" };
                     writeln!(f, " ≤ {ns:.1} (÷ {}) | {verdict} |", bar.by)?;
                 }
                 None => writeln!(f, " | |")?,
