@@ -222,6 +222,28 @@ fn loom_inbox_push_against_the_look_before_sleeping() {
 }
 
 #[test]
+fn loom_inbox_attention_against_the_look_before_sleeping() {
+    // [INBOX-1], where no lock of a queue orders the two sides.
+    model(|| {
+        let inbox = Arc::new(Inbox::<usize>::new(1));
+        let bell = Bell::new();
+        inbox.set_doorbell(Some(bell.clone()));
+        let other = thread::spawn({
+            let inbox = inbox.clone();
+            move || inbox.call_attention()
+        });
+        if inbox.prepare_sleep() {
+            bell.wait();
+        }
+        inbox.wake_up();
+        while !inbox.take_attention() {
+            thread::yield_now();
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn loom_inbox_overflow_is_never_lost() {
     model_of_three(|| {
         let inbox = Arc::new(Inbox::new(1));
