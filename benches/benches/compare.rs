@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench -p benches --features peers --bench compare -- [--quick] [--rounds N] [--wall] [--only ROW] [WORKLOAD ..]
 //! ```
-//! A workload is chosen by a part of its name, a row by all of it (`--only anteroom`, for a profiler). `--quick` takes half
+//! A workload is chosen by its name or a part of it, a row by its name (`--only anteroom`, for a profiler). `--quick` takes half
 //! a minute, a full run five.
 //!
 //! # Problem
@@ -128,7 +128,9 @@ impl Options {
     }
 
     fn chooses(&self, workload: &str) -> bool {
-        self.chosen.is_empty() || self.chosen.iter().any(|part| workload.contains(part))
+        let is_whole = |part: &str| Workload::ALL.iter().any(|workload| workload.to_string() == part);
+        let fits = |part: &String| if is_whole(part) { workload == part } else { workload.contains(part) };
+        self.chosen.is_empty() || self.chosen.iter().any(fits)
     }
 
     /// A full run has the million of the bars where it differs from 100,000: where tasks pile up, and where a task is
