@@ -56,7 +56,9 @@ impl<F: Future> Unordered<F> {
             return Poll::Ready(None);
         }
         *self.ready.parent.lock().unwrap() = Some(cx.waker().clone());
-        loop {
+        // No more than are woken now: a child that wakes itself asks to let others run, and not only its siblings.
+        let turns = self.ready.woken.lock().unwrap().len();
+        for _ in 0..turns {
             let woken = self.ready.woken.lock().unwrap().pop_front();
             let Some(index) = woken else { return Poll::Pending };
             let Some((future, waker)) = &mut self.children[index] else { continue };
@@ -65,5 +67,9 @@ impl<F: Future> Unordered<F> {
                 return Poll::Ready(Some((index, output)));
             }
         }
+        if !self.ready.woken.lock().unwrap().is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
