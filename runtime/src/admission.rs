@@ -14,7 +14,7 @@
 //!
 //! # Bounds
 //! Live tasks: `max_tasks`, and their futures' bytes `max_task_bytes`; services: `service_tasks`. Waiting spawns: as many
-//! as there are frames that hold them; a node each, recycled and never given back.
+//! as there are frames that hold them; a node each, recycled and never given back; `max_waiting` bounds them.
 //!
 //! # Invariants
 //! - [ADMIT-1] No user code runs while the ledger is borrowed: wakers are taken out under the borrow and woken after it.
@@ -50,6 +50,8 @@ pub(crate) struct Limits {
     pub(crate) tasks_max: usize,
     pub(crate) task_bytes_max: usize,
     pub(crate) services_max: usize,
+    /// Spawns that may wait at once.
+    pub(crate) waiting_max: usize,
 }
 
 /// Counts of admission, as `metrics` shows them.
@@ -69,6 +71,7 @@ pub(crate) struct Counts {
 pub(crate) struct Admission {
     ledger: RefCell<Ledger<&'static SpawnWaiter, 2>>,
     services_max: Cell<usize>,
+    waiting_max: Cell<usize>,
     services_live: Cell<usize>,
     tasks_live_peak: Cell<usize>,
     waiting_peak: Cell<usize>,
@@ -99,6 +102,7 @@ impl Admission {
         local.layer(|| Admission {
             ledger: RefCell::new(Ledger::new([0, 0])),
             services_max: Cell::new(0),
+            waiting_max: Cell::new(0),
             services_live: Cell::new(0),
             tasks_live_peak: Cell::new(0),
             waiting_peak: Cell::new(0),
@@ -112,6 +116,7 @@ impl Admission {
     pub(crate) fn open(&self, limits: Limits) {
         *self.ledger.borrow_mut() = Ledger::new([limits.tasks_max, limits.task_bytes_max]);
         self.services_max.set(limits.services_max);
+        self.waiting_max.set(limits.waiting_max);
         self.services_live.set(0);
         self.tasks_live_peak.set(0);
         self.waiting_peak.set(0);
@@ -144,6 +149,12 @@ impl Admission {
         if live > self.tasks_live_peak.get() {
             self.tasks_live_peak.set(live);
         }
+    }
+
+    /// Whether one more spawn may wait.
+    #[inline]
+    pub(crate) fn may_wait(&self) -> bool {
+        self.ledger.borrow().waiting() < self.waiting_max.get()
     }
 
     /// A node for a spawn that must wait; [`enqueue`](Self::enqueue) puts it in line.
@@ -253,6 +264,11 @@ impl Admission {
             waiter.key.set(None);
             tell(waiter.refuse());
         }
+    }
+
+    /// Gives back what the line took, when it is empty; the nodes stay, for whoever may still point at them.
+    pub(crate) fn trim(&self) {
+        self.ledger.borrow_mut().trim();
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -136,7 +136,7 @@ where
     });
     match payload.await {
         Some(Ok(output)) => Ok(output),
-        Some(Err(payload)) => Err(joined(JoinErrorKind::Panic(payload))),
+        Some(Err(payload)) => Err(JoinError::panic(payload)),
         None => Err(joined(JoinErrorKind::Cancelled)),
     }
 }
@@ -172,7 +172,7 @@ impl<T> Drop for Sender<T> {
             quietly(|| waker.wake());
         }
         // [BLOCKING-1] The caller has been woken by now. A paused clock stood still for this job: its owner looks again.
-        drop(self.permit.take());
+        quietly(|| drop(self.permit.take()));
         self.home.shared.inbox.call_attention();
     }
 }
@@ -268,7 +268,8 @@ impl Pool {
 
     /// Ends the pool without waiting ([BLOCKING-2]).
     pub(crate) fn close(&self) {
-        self.permits.close();
+        // It tells those who wait, and passes on what their wakers panicked with.
+        quietly(|| self.permits.close());
         lock(&self.crew).closed = true;
         self.bell.notify_all();
         self.drop_jobs();

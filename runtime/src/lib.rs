@@ -1,7 +1,7 @@
 //! An async runtime in which spawning is bounded.
 //!
 //! A task over the limit waits in the *anteroom*: its future stays where its spawner built it, in the spawner's own frame,
-//! and not one byte is allocated for it until there is room.
+//! and nothing is allocated for it until there is room.
 //!
 //! ```
 //! let runtime = anteroom::Runtime::builder().max_tasks(100).build().unwrap();

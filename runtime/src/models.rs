@@ -5,7 +5,7 @@
 //! # What is checked
 //! Loom tracks each atomic, and each cell of a header, a waiter and a queue: two threads at one cell without an order
 //! between them fail a model, as does a deadlock, which is what a lost wake becomes. Bounds: two threads without limit on
-//! preemptions, three with at most three.
+//! preemptions; three, or two that take many steps, with at most three.
 //!
 //! # That it checks
 //! `loom_canary` must fail. And with `--cfg anteroom_bug="..."` a model must fail for each of:
@@ -34,7 +34,7 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
     loom::model(f);
 }
 
-/// Three threads, at most three preemptions.
+/// At most three preemptions: three threads, or two that take many steps.
 fn model_of_three(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -107,7 +107,12 @@ impl Rig {
         let _inside = owner.enter();
         let local = home.local().unwrap();
         let admission = Admission::of(home, local);
-        admission.open(Limits { tasks_max, task_bytes_max: usize::MAX, services_max: 0 });
+        admission.open(Limits {
+            tasks_max,
+            task_bytes_max: usize::MAX,
+            services_max: 0,
+            waiting_max: usize::MAX,
+        });
         let scheduler = Scheduler::new(home, local, admission);
         Rig { scheduler, admission, sleeper: Sleeper(bell), owner }
     }
@@ -431,6 +436,48 @@ fn loom_join_elsewhere_against_shutdown() {
 }
 
 #[test]
+fn loom_wake_and_join_elsewhere_against_shutdown() {
+    // [JOIN-2]: the handle's bit may rely on the push of a waker that has not pushed yet.
+    model_of_three(|| {
+        let rig = Rig::new(1);
+        let slot = Arc::new(Mutex::new(None));
+        let handle = rig.block_on(async {
+            let slot = slot.clone();
+            let handle = try_spawn(poll_fn(move |cx| {
+                *slot.lock().unwrap() = Some(cx.waker().clone());
+                Poll::<()>::Pending
+            }));
+            crate::yield_now().await;
+            handle.unwrap()
+        });
+        let waker = slot.lock().unwrap().take().unwrap();
+        let waking = thread::spawn(move || waker.wake());
+        let joining = thread::spawn(move || wait_for(handle).is_err());
+        rig.shut_down();
+        waking.join().unwrap();
+        assert!(joining.join().unwrap());
+    });
+}
+
+#[test]
+fn loom_handle_dropped_elsewhere_against_shutdown() {
+    // [JOIN-1]: whoever is too late to be heard drops the output itself.
+    model_of_three(|| {
+        let rig = Rig::new(1);
+        let output = Arc::new(());
+        let handle = rig.block_on(async {
+            let output = output.clone();
+            try_spawn(async move { output }).unwrap()
+        });
+        let other = thread::spawn(move || drop(handle));
+        rig.settle();
+        rig.shut_down();
+        other.join().unwrap();
+        assert_eq!(Arc::strong_count(&output), 1);
+    });
+}
+
+#[test]
 fn loom_handle_dropped_elsewhere_against_completion() {
     // [JOIN-1]: the output is dropped once, by whoever has it.
     model(|| {
@@ -500,7 +547,7 @@ fn loom_grant_against_a_frame_dropped_elsewhere() {
 #[test]
 fn loom_grant_against_a_frame_polled_elsewhere() {
     // [WAIT-1] [WAIT-2]
-    model(|| {
+    model_of_three(|| {
         let (rig, holder, waiting) = full_rig();
         let other = thread::spawn(move || drop(wait_for(waiting).unwrap()));
         rig.block_on(async { holder.abort() });

@@ -40,6 +40,7 @@ use crate::task::{self, Entered, Local, Owner};
 pub struct Builder {
     max_tasks: usize,
     max_task_bytes: Option<usize>,
+    max_waiting: Option<usize>,
     service_tasks: usize,
     blocking_threads: usize,
     blocking_queue: usize,
@@ -59,6 +60,7 @@ impl Builder {
         Self {
             max_tasks: 4_096,
             max_task_bytes: None,
+            max_waiting: None,
             service_tasks: 16,
             blocking_threads: 4,
             blocking_queue: 64,
@@ -78,6 +80,14 @@ impl Builder {
     #[must_use]
     pub fn max_task_bytes(mut self, bytes: usize) -> Self {
         self.max_task_bytes = Some(bytes);
+        self
+    }
+
+    /// How many spawners may wait for a place at once; the next one gets [`SpawnError::QueueFull`](crate::SpawnError). Not
+    /// bounded by default: each waits in a frame of its own, which something else has bounded already.
+    #[must_use]
+    pub fn max_waiting(mut self, spawners: usize) -> Self {
+        self.max_waiting = Some(spawners);
         self
     }
 
@@ -118,19 +128,20 @@ impl Builder {
 
     fn check(&self) -> io::Result<()> {
         let refuse = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        // Headers are counted in a `u32` at most, and permits of the pool in 31 bits.
-        const COUNT_MAX: usize = 1 << 30;
-        for (name, value, min) in [
-            ("max_tasks", self.max_tasks, 1),
-            ("service_tasks", self.service_tasks, 0),
-            ("blocking_threads", self.blocking_threads, 1),
-            ("blocking_queue", self.blocking_queue, 0),
+        // More tasks than memory could hold headers for; and the pool's queue takes its memory when it is made.
+        const TASKS_MAX: usize = 1 << 30;
+        const JOBS_MAX: usize = 1 << 16;
+        for (name, value, min, max) in [
+            ("max_tasks", self.max_tasks, 1, TASKS_MAX),
+            ("service_tasks", self.service_tasks, 0, TASKS_MAX),
+            ("blocking_threads", self.blocking_threads, 1, JOBS_MAX),
+            ("blocking_queue", self.blocking_queue, 0, JOBS_MAX),
         ] {
             if value < min {
                 return refuse(format!("{name}({value}): must be at least {min}"));
             }
-            if value > COUNT_MAX {
-                return refuse(format!("{name}({value}): must be at most {COUNT_MAX}"));
+            if value > max {
+                return refuse(format!("{name}({value}): must be at most {max}"));
             }
         }
         if self.max_task_bytes == Some(0) {
@@ -172,6 +183,7 @@ impl Builder {
             tasks_max: self.max_tasks,
             task_bytes_max: self.max_task_bytes.unwrap_or(usize::MAX),
             services_max: self.service_tasks,
+            waiting_max: self.max_waiting.unwrap_or(usize::MAX),
         });
         let blocking = blocking::Slot::of(local);
         blocking.set(Some(pool.clone()));

@@ -27,8 +27,9 @@ use crate::task::{self, Header, Home, JoinError, JoinErrorKind, JoinHandle, Loca
 
 /// Asks for a place for `future`; awaited, gives its handle once it is a task.
 ///
-/// While the runtime is full the caller waits, and `future` with it, where it is: not one byte is allocated for it, it is
-/// not moved and not polled. Places are given in the order in which they were asked for.
+/// While the runtime is full the caller waits, and `future` with it, where it is: nothing is allocated for it, it is not
+/// moved and not polled. The line itself takes a small recycled entry a waiting spawn, whatever the future's size. Places
+/// are given in the order in which they were asked for.
 ///
 /// ```
 /// let runtime = anteroom::Runtime::builder().max_tasks(10).build().unwrap();
@@ -41,11 +42,12 @@ use crate::task::{self, Header, Home, JoinError, JoinErrorKind, JoinHandle, Loca
 /// ```
 ///
 /// # Bounds
-/// `Builder::max_tasks` live tasks, and `Builder::max_task_bytes` of their futures. A finished task holds no place.
+/// `Builder::max_tasks` live tasks, and `Builder::max_task_bytes` of their futures. A finished task holds no place. At most
+/// `Builder::max_waiting` spawners wait.
 ///
 /// # Errors
 /// [`SpawnError::Closed`] if the runtime is shutting down, [`SpawnError::ExceedsLimit`] if the future alone is larger than
-/// `max_task_bytes`. [`Spawn::withdraw`] gives the future back.
+/// `max_task_bytes`, [`SpawnError::QueueFull`] if as many wait as may. [`Spawn::withdraw`] gives the future back.
 ///
 /// # Panics
 /// When polled outside a runtime.
@@ -307,25 +309,33 @@ fn poll_entry<F: Future>(
     }
     let (at, admission) = here();
     let mut admitted = admission.try_admit(size_of::<F>());
+    let mut unused = None;
     if let Err(Refusal::Full | Refusal::Queued) = admitted {
         // The clone is the caller's code and may change who fits, so the question is asked again after it.
         let waker = cx.waker().clone();
         admitted = admission.try_admit(size_of::<F>());
         if let Err(Refusal::Full | Refusal::Queued) = admitted {
+            if !admission.may_wait() {
+                return Poll::Ready(Err(SpawnError::QueueFull));
+            }
             let waiter = admission.waiter();
             entry.wait(waiter, shared, waker);
             admission.enqueue(size_of::<F>(), waiter);
             return Poll::Pending;
         }
+        unused = Some(waker);
     }
-    Poll::Ready(match admitted {
+    let result = match admitted {
         Ok(()) => {
             let future = entry.take().expect("it is fresh");
             Ok(JoinHandle::new(task::spawn(at, Place::Task, future, true)))
         }
         Err(Refusal::ExceedsLimit) => Err(SpawnError::ExceedsLimit),
         Err(_) => Err(SpawnError::Closed),
-    })
+    };
+    // Its drop, too, is the caller's code, and comes when the place has its task.
+    drop(unused);
+    Poll::Ready(result)
 }
 
 /// Gives back a node that is this thread's to recycle.

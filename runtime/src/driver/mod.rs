@@ -63,7 +63,7 @@ const POLLS_MAX: u32 = 64;
 /// ... and at least so often, as far as single polls let it.
 const LOOK_EVERY_NS: u64 = 25_000;
 /// Before a wait that may last longer, memory that is kept for reuse goes back.
-const TRIM_BEFORE: Duration = Duration::from_millis(100);
+const TRIM_BEFORE_NS: u64 = 100_000_000;
 
 /// Reactor, wheel and clock of one runtime; the owner's alone.
 pub(crate) struct Driver {
@@ -407,6 +407,7 @@ impl Park for Driver {
             return self.park_paused(may_wait);
         }
         let next = self.wheel.borrow().next();
+        let mut left_ns = u64::MAX;
         let timeout = match next {
             None => self.timeout_until(None, 0),
             Some(tick) => {
@@ -414,10 +415,11 @@ impl Park for Driver {
                 if deadline_ns <= now_ns {
                     return self.fire(now_ns);
                 }
+                left_ns = deadline_ns - now_ns;
                 self.timeout_until(Some(deadline_ns), now_ns)
             }
         };
-        if next.is_none() || timeout.is_some_and(|timeout| timeout > TRIM_BEFORE) {
+        if left_ns > TRIM_BEFORE_NS {
             self.local.cache.trim(CACHE_BYTES_IDLE);
         }
         if !may_wait() {
@@ -444,7 +446,10 @@ impl Park for Driver {
                 let mut reactor = self.reactor.borrow_mut();
                 (reactor.contains(key), reactor.watch(key, direction, waker))
             };
-            task::quietly(|| drop(old));
+            // Whoever waited before may be the one that waits now, brought back from elsewhere: it looks for itself.
+            if let Some(old) = old {
+                task::quietly(|| old.wake());
+            }
             // The file of a source that is gone may be another's by now.
             if is_known {
                 self.rearm(key, fd);

@@ -72,14 +72,17 @@ impl Remote {
 
     /// Posts, if the driver of `epoch` is still there.
     fn post<T>(&self, epoch: u32, letter: impl FnOnce(&mut Mail) -> T) -> Option<T> {
-        let posted = {
-            let mut mail = lock(&self.mail);
-            (mail.registry.is_some() && mail.epoch == epoch).then(|| letter(&mut mail))
-        };
-        if posted.is_some() {
-            self.home.shared.inbox.call_attention();
+        let mut mail = lock(&self.mail);
+        if mail.registry.is_none() || mail.epoch != epoch {
+            // Unlocked before the letter is dropped, whose waker is the caller's code.
+            drop(mail);
+            drop(letter);
+            return None;
         }
-        posted
+        let posted = letter(&mut mail);
+        drop(mail);
+        self.home.shared.inbox.call_attention();
+        Some(posted)
     }
 
     pub(crate) fn cancel_timer(&self, epoch: u32, key: TimerKey) {

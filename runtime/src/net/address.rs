@@ -51,6 +51,12 @@ impl ToAddress for (&str, u16) {
     }
 }
 
+impl ToAddress for (String, u16) {
+    fn address(&self) -> io::Result<Result<SocketAddr, (String, u16)>> {
+        (self.0.as_str(), self.1).address()
+    }
+}
+
 impl ToAddress for str {
     fn address(&self) -> io::Result<Result<SocketAddr, (String, u16)>> {
         if let Ok(address) = self.parse::<SocketAddr>() {

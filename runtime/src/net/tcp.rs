@@ -275,10 +275,11 @@ impl TcpListener {
     ///
     /// # Errors
     /// What the system says. `ConnectionAborted` and the like concern one peer, and the next call works; with `EMFILE` it
-    /// does not until files are closed, so a loop over it should sleep before it tries again.
+    /// does not until files are closed, so a loop over it should sleep before it tries again. Polled outside a runtime,
+    /// the connection is closed again, and the error is `Unsupported`.
     ///
     /// # Bounds
-    /// Connections that nobody has accepted wait in the system's backlog, which turns away what is over 1,024.
+    /// Connections that nobody has accepted wait in the system's backlog, and are turned away by it when it is full.
     ///
     /// # Cancel safety
     /// Dropped, no connection was taken.

@@ -63,8 +63,9 @@ impl<T: Send> Inbox<T> {
     /// Hands `item` over; if the queue is full the owner is told to look for itself.
     pub(crate) fn push(&self, item: T) {
         if self.items.push(item).is_err() {
-            // Ordering: Release; pairs with the Acquire swap in `take_overflow`, so that the scan sees the item's word.
-            self.overflow.store(true, Ordering::Release);
+            // Ordering: Release; pairs with the Acquire swap in `take_overflow`, so that the scan sees the item's word. A swap,
+            // since a store would hide from the owner what another thread released into the flag before.
+            self.overflow.swap(true, Ordering::Release);
         }
         self.ring();
     }

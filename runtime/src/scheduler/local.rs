@@ -46,6 +46,8 @@ impl Scheduler {
 
     /// Runs tasks until `future` is ready. The caller has made this thread the owner.
     pub(crate) fn block_on<F: Future>(&self, mut future: Pin<&mut F>, park: &impl Park) -> F::Output {
+        // What was asked since the last call comes first, or a program of many short calls would never attend to it.
+        self.take_inbox(park);
         let root = task::Root::new(self.home, self.local);
         let mut polls_max = park.turn();
         loop {
@@ -107,8 +109,12 @@ impl Scheduler {
         // Ordering: SeqCst; pairs with the fence of a handle that is polled elsewhere: either it sees that its task is
         // done, or what it asked stands in the inbox by now.
         fence(Ordering::SeqCst);
+        // Who found a bit set did not push, and relies on another who may not have pushed yet: the inbox alone does not
+        // show what was asked before the fence.
+        task::attend_all(self.local);
         while !self.home.shared.inbox.is_quiet() {
             self.take_inbox(park);
         }
+        self.admission.trim();
     }
 }

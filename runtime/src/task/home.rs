@@ -125,8 +125,8 @@ impl Shared {
     /// Keeps `waker` for `task`'s completion, from a thread that is not the owner.
     pub(super) fn post_join(&'static self, task: &'static Header, waker: Waker) {
         let old = lock(&self.joins).insert(std::ptr::from_ref(task).addr(), waker);
-        drop(old);
         self.post(task, JOIN);
+        drop(old);
     }
 
     pub(super) fn take_join(&self, task: &'static Header) -> Option<Waker> {

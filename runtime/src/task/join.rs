@@ -21,6 +21,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use std::sync::{Mutex, PoisonError};
 
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
@@ -47,7 +48,6 @@ use crate::sync::Ordering;
 ///
 /// # Cancel safety
 /// Nothing is lost: awaited by reference, it can be dropped out of a `select` and awaited again.
-#[must_use = "a handle that is dropped lets its task go on unobserved"]
 pub struct JoinHandle<T> {
     task: Option<&'static Header>,
     output: PhantomData<T>,
@@ -152,7 +152,7 @@ unsafe fn take_output<T>(task: &'static Header, local: Option<&Local>) -> Result
         Some(Outcome::Panic) => {
             // SAFETY: [JOIN-1] done with a panic: the body holds its payload.
             let payload = unsafe { task.body.take::<Payload>(cache) };
-            Err(JoinError(JoinErrorKind::Panic(payload)))
+            Err(JoinError::panic(payload))
         }
         Some(Outcome::Cancelled) | None => Err(JoinError(JoinErrorKind::Cancelled)),
     }
@@ -213,6 +213,7 @@ fn poll_foreign<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, Jo
         if cfg!(anteroom_bug = "join_no_second_look") || !task.snapshot().is_done() {
             return Poll::Pending;
         }
+        drop(task.home.shared.take_join(task));
     }
     Poll::Ready(take(task, None))
 }
@@ -235,8 +236,20 @@ impl<T> Drop for JoinHandle<T> {
             }
             task.detach_local(local);
         } else {
-            task.home.shared.post(task, DETACH);
+            detach_foreign::<T>(task);
         }
+    }
+}
+
+/// Lets a live task go, from a thread that is not the owner.
+#[cold]
+fn detach_foreign<T>(task: &'static Header) {
+    task.home.shared.post(task, DETACH);
+    // As in [JOIN-2]: its runtime may have ended without seeing the bit. Then the output is this handle's again.
+    crate::sync::fence(Ordering::SeqCst);
+    // Ordering: AcqRel; who takes the bit back before the owner does is the one to act on it.
+    if task.snapshot().is_done() && task.foreign.fetch_and(!DETACH, Ordering::AcqRel) & DETACH != 0 {
+        drop(take::<T>(task, None));
     }
 }
 
@@ -259,7 +272,8 @@ pub struct JoinError(JoinErrorKind);
 
 pub(crate) enum JoinErrorKind {
     Cancelled,
-    Panic(Payload),
+    /// In a lock only to be `Sync`, which errors are expected to be.
+    Panic(Mutex<Payload>),
     /// It was never admitted.
     NotAdmitted(&'static str),
 }
@@ -285,17 +299,22 @@ impl JoinError {
     /// Gives the error back if the task did not panic.
     pub fn into_panic(self) -> Result<Box<dyn std::any::Any + Send + 'static>, JoinError> {
         match self.0 {
-            JoinErrorKind::Panic(payload) => Ok(payload),
+            JoinErrorKind::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
             other => Err(JoinError(other)),
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(crate) fn panic(payload: Payload) -> Self {
+        JoinError(JoinErrorKind::Panic(Mutex::new(payload)))
+    }
+
+    fn text(&self) -> Option<String> {
         let JoinErrorKind::Panic(payload) = &self.0 else { return None };
-        payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
+        match payload.downcast_ref::<&str>() {
+            Some(text) => Some((*text).to_owned()),
+            None => payload.downcast_ref::<String>().cloned(),
+        }
     }
 }
 
