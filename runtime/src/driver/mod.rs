@@ -442,16 +442,20 @@ impl Park for Driver {
         }
         for ((key, direction), (fd, waker)) in mail.waits {
             self.clear(key, direction);
-            let (is_known, old) = {
+            let (look, old) = {
                 let mut reactor = self.reactor.borrow_mut();
-                (reactor.contains(key), reactor.watch(key, direction, waker))
+                let look = reactor.contains(key).then(|| reactor.look(key, direction, &waker));
+                (look, reactor.watch(key, direction, waker))
             };
-            // Whoever waited before may be the one that waits now, brought back from elsewhere: it looks for itself.
-            if let Some(old) = old {
-                task::quietly(|| old.wake());
+            match (look, old) {
+                // The same, or the letter's own, whose source is gone.
+                (Some(Look::Watched) | None, old) => task::quietly(|| drop(old)),
+                // Whoever waited before may be the one that waits now, brought back from elsewhere: it looks for itself.
+                (Some(_), Some(old)) => task::quietly(|| old.wake()),
+                (Some(_), None) => {}
             }
             // The file of a source that is gone may be another's by now.
-            if is_known {
+            if look.is_some() {
                 self.rearm(key, fd);
             }
         }
