@@ -40,6 +40,8 @@
 //! - *A WAITERS bit in a second word.* Two words need a Dekker pattern and two SeqCst fences to say what one says.
 //! - *A result cell for each waiter* (an `Arc`, or a slab of states): an allocation, or a second lock, for one number.
 //! - *Handing permits over through the word* (release, let the woken one compete): newcomers barge, waiters starve.
+//! - *Release by `fetch_sub`, without a look at the word.* It saves a load, but moves a word that is frozen, so that every
+//!   operation under the lock has to expect it.
 //!
 //! # Read next
 //!
@@ -284,5 +286,42 @@ impl From<Refusal> for TryAcquireError {
             Refusal::Closed => Self::Closed,
             Refusal::ExceedsLimit => Self::ExceedsLimit,
         }
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::*;
+
+    /// [GATE-1], [GATE-2]: after each kind of slow operation, with and without a waiter left. Nothing else would notice
+    /// a word that stays frozen: all would still be right, and slow.
+    #[test]
+    fn the_word_is_frozen_exactly_while_someone_waits() {
+        #[track_caller]
+        fn assert_frozen(gate: &Gate, frozen: bool) {
+            assert_eq!((gate.word().is_frozen(), gate.snapshot().1 > 0), (frozen, frozen));
+        }
+        let enter = |gate: &Gate, units| gate.enter(units, Waker::noop()).unwrap();
+        let gate = Gate::new(2);
+        assert_eq!(enter(&gate, 2), None);
+        assert_frozen(&gate, false);
+        let [first, second, third] = [1, 2, 1].map(|units| enter(&gate, units).unwrap());
+        assert_frozen(&gate, true);
+        gate.release(1); // to the first
+        assert_frozen(&gate, true);
+        gate.set_limit(3);
+        assert_eq!(gate.try_acquire(1), Err(TryAcquireError::NoPermits));
+        assert_frozen(&gate, true);
+        gate.leave(second, 2); // the third fits now
+        assert_frozen(&gate, false);
+        gate.leave(third, 1);
+        gate.leave(first, 1);
+        gate.set_limit(1);
+        assert_frozen(&gate, false);
+        assert!(enter(&gate, 1).is_some());
+        gate.close();
+        assert_frozen(&gate, false);
+        gate.release(1);
+        assert_eq!(gate.word(), Word::new(1, 0, true, false));
     }
 }

@@ -199,6 +199,7 @@ fn a_grant_to_a_future_that_nobody_polls_holds_up_the_rest_until_it_is_dropped()
 fn closed_is_absorbing() {
     let semaphore = Arc::new(Semaphore::new(2));
     let permit = semaphore.try_acquire_many(2).unwrap();
+    assert!(!semaphore.is_closed());
     semaphore.close();
     semaphore.close();
     drop(permit);
