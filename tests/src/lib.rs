@@ -71,6 +71,7 @@
 
 mod counting;
 mod gate;
+pub mod source;
 mod tracked;
 mod unordered;
 mod wakers;

@@ -156,6 +156,7 @@ fn a_spawner_is_told_once_and_by_its_latest_waker() {
 #[test]
 fn a_waiting_spawn_that_is_dropped_passes_its_turn_on() {
     // bugs.md 1, 2
+    // [SPAWN-1]
     runtime(1).block_on(async {
         let gate = Gate::new();
         let _holder = spawn(gate.wait()).await.unwrap();
@@ -186,6 +187,7 @@ fn a_waiting_spawn_that_is_dropped_passes_its_turn_on() {
 #[test]
 fn a_spawn_dropped_after_its_grant_aborts_its_task() {
     // bugs.md 7
+    // [SPAWN-2]
     runtime(1).block_on(async {
         let gate = Gate::new();
         let _holder = spawn(gate.wait()).await.unwrap();
@@ -211,6 +213,7 @@ fn a_spawn_dropped_after_its_grant_aborts_its_task() {
 
 #[test]
 fn a_finished_task_holds_no_place_while_its_handle_is_kept() {
+    // [TABLE-2]
     runtime(1).block_on(async {
         let mut handles = Vec::new();
         for n in 0..1_000 {

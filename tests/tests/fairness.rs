@@ -187,6 +187,7 @@ fn a_socket_is_served_while_a_hundred_tasks_yield_for_ever() {
 #[test]
 fn a_timer_is_a_few_polls_late_while_all_polls_are_long() {
     // Fewer polls lie between two looks at the clock when polls are long: not 64 of a millisecond each.
+    // [LOOP-1]
     block_on(async {
         let (deadline, polls_since) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(0)));
         let mut others: Vec<JoinHandle<()>> = Vec::new();

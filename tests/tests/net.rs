@@ -108,6 +108,7 @@ fn an_end_that_comes_with_or_after_the_data_is_seen() {
 
 #[test]
 fn data_that_comes_between_two_reads_is_seen() {
+    // [REACTOR-2]
     must_end(|| {
         block_on(async {
             let (stream, mut peer) = pair().await;

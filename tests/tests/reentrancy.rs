@@ -25,6 +25,7 @@ fn shared<T>(value: T) -> Arc<Mutex<T>> {
 
 #[test]
 fn a_spawners_waker_may_spawn_drop_and_poll_other_spawns() {
+    // [ADMIT-1] [ADMIT-3]
     runtime(2).block_on(async {
         let gate = Gate::new();
         let holders = [(); 2].map(|()| try_spawn(gate.wait()).unwrap());
@@ -163,6 +164,7 @@ fn a_joiners_waker_may_spawn_abort_and_drop_other_handles() {
 
 #[test]
 fn a_timers_waker_may_set_and_drop_other_timers() {
+    // [DRIVER-1]
     let runtime = Runtime::builder().paused_clock(true).build().unwrap();
     runtime.block_on(async {
         let others: Arc<Mutex<Vec<Pin<Box<Sleep>>>>> = shared(Vec::new());
@@ -197,6 +199,7 @@ fn a_timers_waker_may_set_and_drop_other_timers() {
 #[test]
 fn a_sockets_waker_may_close_and_open_others_with_events_of_the_same_turn() {
     // bugs.md 46: the events of the closed ones are in the same batch, and the new ones have their numbers.
+    // [DRIVER-1] [REACTOR-1]
     anteroom::block_on(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

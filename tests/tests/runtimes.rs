@@ -33,6 +33,7 @@ fn block_on_inside_itself_panics_with_what_to_do() {
 #[test]
 fn another_runtime_inside_a_task_works_and_gives_way_again() {
     // bugs.md 34
+    // [HOME-1] [HOME-2]
     runtime(10).block_on(async {
         let gate = Gate::new();
         let waits = spawn(gate.wait()).await.unwrap();

@@ -268,6 +268,7 @@ fn whoever_waits_for_a_socket_is_told_when_its_runtime_ends() {
 #[test]
 fn sockets_that_come_and_go_keep_apart() {
     // bugs.md 46: numbers and slots are reused at once, while events of their last owner are on the way.
+    // [REACTOR-1]
     must_end(|| {
         block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -70,6 +70,7 @@ fn however_often_a_task_is_woken_it_is_polled_once() {
 
 #[test]
 fn a_stale_waker_wakes_nobody() {
+    // [WAKER-2]
     block_on(async {
         let mut stale: Vec<Waker> = Vec::new();
         for _ in 0..100 {

@@ -73,6 +73,7 @@ fn a_waker_may_be_cloned_woken_and_dropped_anywhere_at_any_time() {
 #[test]
 fn wakes_in_any_number_while_the_owner_is_busy_are_all_done() {
     // More than the inbox takes: the owner looks through all headers.
+    // [INBOX-2] [TASK-3]
     block_on(async {
         let polls = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..3_000).map(|_| waker_of_a_task(&polls)).collect();
@@ -93,6 +94,7 @@ fn wakes_in_any_number_while_the_owner_is_busy_are_all_done() {
 #[test]
 fn a_sleeping_owner_is_woken_each_time() {
     // A lost wake hangs here.
+    // [INBOX-1] [LOOP-2]
     must_end(|| {
         let (to_thread, at_thread) = mpsc::channel::<Gate>();
         let opener = thread::spawn(move || at_thread.into_iter().for_each(|gate| gate.open()));
@@ -258,6 +260,7 @@ fn two_runtimes_on_two_threads_join_each_others_tasks() {
 
 #[test]
 fn joins_and_drops_elsewhere_race_with_the_end_of_their_task() {
+    // [TASK-5] [JOIN-2]
     must_end(|| {
         let drops = Drops::new();
         let (to_thread, at_thread) = mpsc::channel();
