@@ -121,7 +121,7 @@ where
 {
     let (at, admission) = here();
     match admission.try_admit(size_of::<F>()) {
-        Ok(()) => Ok(JoinHandle::new(task::spawn(at, Place::Task, future, true))),
+        Ok(()) => Ok(JoinHandle::new(task::spawn(at, Place::Task, future))),
         Err(refusal) => Err(TrySpawnError { future, refusal }),
     }
 }
@@ -154,7 +154,7 @@ where
 {
     let (at, admission) = here();
     match admission.try_admit_service() {
-        Ok(()) => Ok(JoinHandle::new(task::spawn(at, Place::Service, future, true))),
+        Ok(()) => Ok(JoinHandle::new(task::spawn(at, Place::Service, future))),
         Err(refusal) => Err(TrySpawnError { future, refusal }),
     }
 }
@@ -326,10 +326,7 @@ fn poll_entry<F: Future>(
         unused = Some(waker);
     }
     let result = match admitted {
-        Ok(()) => {
-            let future = entry.take().expect("it is fresh");
-            Ok(JoinHandle::new(task::spawn(at, Place::Task, future, true)))
-        }
+        Ok(()) => Ok(JoinHandle::new(entry.spawn(at).expect("it is fresh"))),
         Err(Refusal::ExceedsLimit) => Err(SpawnError::ExceedsLimit),
         Err(_) => Err(SpawnError::Closed),
     };

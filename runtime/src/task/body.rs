@@ -26,13 +26,14 @@
 //! `vtable.rs`, the only caller that knows the types.
 
 use core::alloc::Layout;
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
 use crate::sync::{Cell, UnsafeCell};
 
-/// At most this much free memory is kept for the next futures, whatever the load.
-pub(crate) const CACHE_BYTES_MAX: usize = 256 * 1024;
+/// At most this much free memory is kept for the next futures, whatever the load. A thousand jobs of 280 bytes that end
+/// before their spawner's next turn leave 384 KiB; with a quarter of this a third of them went to the allocator.
+pub(crate) const CACHE_BYTES_MAX: usize = 1024 * 1024;
 
 /// At most this much of it is kept while the runtime sleeps.
 pub(crate) const CACHE_BYTES_IDLE: usize = 32 * 1024;
@@ -104,6 +105,17 @@ impl Body {
     /// The body is empty and this thread's to touch ([BODY-1], [BODY-2]).
     #[inline(always)]
     pub(crate) unsafe fn put<T>(&self, cache: &Cache, value: T) {
+        let value = ManuallyDrop::new(value);
+        // SAFETY: forwarded from the caller; the value is forgotten here, so it moves.
+        unsafe { self.put_from(cache, (&raw const value).cast::<T>()) }
+    }
+
+    /// As [`put`](Self::put), straight from where the value lies: a future is copied once on its way in.
+    ///
+    /// # Safety
+    /// As for [`put`](Self::put); and `value` points at a `T` that the caller gives up.
+    #[inline(always)]
+    pub(crate) unsafe fn put_from<T>(&self, cache: &Cache, value: *const T) {
         let at: *mut T = match const { placement(Layout::new::<T>()) } {
             Placement::Nowhere => std::ptr::dangling_mut(),
             Placement::Inline => self.0.with_mut(|words| words.cast()),
@@ -114,8 +126,9 @@ impl Body {
                 block.cast()
             }
         };
-        // SAFETY: [BODY-1] `at` is empty memory of T's size and alignment: the words, or a block of T's class.
-        unsafe { at.write(value) }
+        // SAFETY: [BODY-1] `at` is empty memory of T's size and alignment, the words or a block of T's class, and the value
+        // lies elsewhere.
+        unsafe { at.copy_from_nonoverlapping(value, 1) }
     }
 
     /// Where the value lies.
@@ -304,7 +317,7 @@ mod tests {
         // [BODY-3]
         let cache = Cache::new();
         let layout = Layout::new::<[u8; 4000]>();
-        let blocks: Vec<_> = (0..200).map(|_| cache.allocate(layout)).collect();
+        let blocks: Vec<_> = (0..400).map(|_| cache.allocate(layout)).collect();
         for block in blocks {
             // SAFETY: allocated above with this layout.
             unsafe { Cache::free(Some(&cache), block, layout) };

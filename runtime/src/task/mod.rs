@@ -153,18 +153,28 @@ impl Joiner {
 
 /// Puts `future` into a header and schedules it. The caller has paid for `place`.
 #[inline(always)]
-pub(crate) fn spawn<F: Future>(
+pub(crate) fn spawn<F: Future>(at: (&'static Home, &Local), place: Place, future: F) -> &'static Header {
+    let future = core::mem::ManuallyDrop::new(future);
+    // SAFETY: the future is forgotten here, so it moves.
+    unsafe { spawn_from(at, place, (&raw const future).cast::<F>()) }
+}
+
+/// As [`spawn`], straight from where the future lies.
+///
+/// # Safety
+/// `future` points at an `F` that the caller gives up.
+#[inline(always)]
+unsafe fn spawn_from<F: Future>(
     (home, local): (&'static Home, &Local),
     place: Place,
-    future: F,
-    handle: bool,
+    future: *const F,
 ) -> &'static Header {
     let task = local.table.take(home);
-    // SAFETY: [BODY-1] a header from the table is free, so its body is empty and the owner's.
-    unsafe { task.body.put(&local.cache, future) };
+    // SAFETY: [BODY-1] a header from the table is free, so its body is empty and the owner's; the rest is the caller's word.
+    unsafe { task.body.put_from(&local.cache, future) };
     task.vtable.set(VTable::of::<F>());
     task.place.set(place);
-    let action = task.apply(Event::Spawn { handle });
+    let action = task.apply(Event::Spawn { handle: true });
     debug_assert_eq!(action, Action::Enqueue);
     local.queue.push(task);
     task

@@ -39,7 +39,7 @@ use core::mem::MaybeUninit;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-use super::{Header, Home, Local, Place, spawn};
+use super::{Header, Home, Local, Place, spawn_from};
 use crate::sync::{AtomicU32, Cell, Mutex, Ordering, lock};
 
 const WAITING: u32 = 0;
@@ -284,6 +284,18 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
         }
     }
 
+    /// Makes a task of the future of a frame that does not wait; `None` if it has left.
+    #[inline(always)]
+    pub(crate) fn spawn(mut self: Pin<&mut Self>, at: (&'static Home, &Local)) -> Option<&'static Header> {
+        if !self.is_fresh() {
+            return None;
+        }
+        *self.as_mut().stage() = Stage::Gone;
+        let future = self.future.get().cast_const().cast::<F>();
+        // SAFETY: [WAIT-2] it was fresh: the future was here and nobody else's; the stage says now that it is gone.
+        Some(unsafe { spawn_from(at, Place::Task, future) })
+    }
+
     /// Starts to wait with `waiter`, which is free. `shared` unless the frame stays on the owner's thread.
     pub(crate) fn wait(mut self: Pin<&mut Self>, waiter: &'static Waiter<K>, shared: bool, waker: Waker) {
         debug_assert!(self.is_fresh());
@@ -400,6 +412,5 @@ impl<F, K: 'static> Drop for Entry<F, K> {
 /// [WAIT-1] `frame` is where an `F` lies that is the caller's to move, and that is given up by this.
 unsafe fn admit<F: Future>(frame: *const (), at: (&'static Home, &Local)) -> &'static Header {
     // SAFETY: forwarded from the caller; the frame will not read it again, since its claim will be DONE.
-    let future = unsafe { frame.cast::<F>().read() };
-    spawn(at, Place::Task, future, true)
+    unsafe { spawn_from(at, Place::Task, frame.cast::<F>()) }
 }
