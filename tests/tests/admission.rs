@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use anteroom::{Runtime, metrics, spawn, spawn_local, spawn_service, try_spawn, yield_now};
+use anteroom::{Runtime, SpawnError, metrics, spawn, spawn_local, spawn_service, try_spawn, yield_now};
 use anteroom_tests::{Drops, Gate, Wakes, look_around, poll_once, poll_with};
 
 fn runtime(max_tasks: usize) -> Runtime {
@@ -292,5 +292,31 @@ fn a_spawn_polled_again_after_it_was_ready_panics_and_takes_nothing() {
             assert!(spent.as_mut().withdraw().is_none());
             assert_eq!((metrics().tasks_live, metrics().waiting), (0, 0));
         }
+    });
+}
+
+#[test]
+fn the_line_may_have_a_bound_of_its_own() {
+    Runtime::builder().max_tasks(1).max_waiting(2).build().unwrap().block_on(async {
+        let gate = Gate::new();
+        let _holder = spawn(gate.wait()).await.unwrap();
+        let mut waiting: Vec<_> = (0..4).map(|n| Box::pin(spawn(async move { n }))).collect();
+        let polled = waiting.iter_mut().map(|spawn| poll_once(spawn.as_mut()));
+        let polled: Vec<_> =
+            polled.map(|polled| matches!(polled, Poll::Ready(Err(SpawnError::QueueFull)))).collect();
+        assert_eq!((polled, metrics().waiting), (vec![false, false, true, true], 2));
+        // Who was turned away keeps its future, and may ask again when there is room in the line.
+        assert_eq!(waiting.pop().unwrap().as_mut().withdraw().expect("it is there").await, 3);
+        drop(waiting.remove(0));
+        assert!(poll_once(waiting[1].as_mut()).is_pending());
+        gate.open();
+        for (spawn, n) in waiting.into_iter().zip([1, 2]) {
+            assert_eq!(spawn.await.unwrap().await.unwrap(), n);
+        }
+    });
+    Runtime::builder().max_tasks(1).max_waiting(0).build().unwrap().block_on(async {
+        let _holder = spawn(std::future::pending::<()>()).await.unwrap();
+        assert_eq!(spawn(async {}).await.unwrap_err(), SpawnError::QueueFull);
+        assert!(spawn(async {}).join().await.unwrap_err().is_cancelled());
     });
 }
