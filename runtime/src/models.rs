@@ -478,6 +478,31 @@ fn loom_handle_dropped_elsewhere_against_shutdown() {
 }
 
 #[test]
+fn loom_two_handles_dropped_elsewhere_in_one_header() {
+    // [JOIN-3]: the second task may live in the header that the first handle let go a step ago.
+    model_of_three(|| {
+        let rig = Rig::new(1);
+        let (first_output, second_output) = (Arc::new(1_usize), Arc::new([2_usize; 4]));
+        let first = rig.block_on(async {
+            let output = first_output.clone();
+            try_spawn(async move { output }).unwrap()
+        });
+        let dropping_first = thread::spawn(move || drop(first));
+        rig.settle();
+        let second = rig.block_on(async {
+            let output = second_output.clone();
+            try_spawn(async move { output }).unwrap()
+        });
+        let dropping_second = thread::spawn(move || drop(second));
+        rig.block_on(crate::yield_now());
+        dropping_first.join().unwrap();
+        dropping_second.join().unwrap();
+        rig.shut_down();
+        assert_eq!((Arc::strong_count(&first_output), Arc::strong_count(&second_output)), (1, 1));
+    });
+}
+
+#[test]
 fn loom_handle_dropped_elsewhere_against_completion() {
     // [JOIN-1]: the output is dropped once, by whoever has it.
     model(|| {

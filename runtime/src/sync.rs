@@ -16,6 +16,7 @@ mod imp {
     pub(crate) use std::cell::Cell;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
     pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::thread::yield_now as yield_thread;
 
     /// `std::cell::UnsafeCell` with loom's interface, so that loom sees when two threads touch it at once.
     #[derive(Debug)]
@@ -39,6 +40,7 @@ mod imp {
     pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
+    pub(crate) use loom::thread::yield_now as yield_thread;
 }
 
 pub(crate) use imp::*;

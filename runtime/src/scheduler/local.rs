@@ -109,6 +109,7 @@ impl Scheduler {
         // Ordering: SeqCst; pairs with the fence of a handle that is polled elsewhere: either it sees that its task is
         // done, or what it asked stands in the inbox by now.
         fence(Ordering::SeqCst);
+        self.home.shared.settle();
         // Who found a bit set did not push, and relies on another who may not have pushed yet: the inbox alone does not
         // show what was asked before the fence.
         task::attend_all(self.local);

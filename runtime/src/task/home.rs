@@ -32,7 +32,7 @@ use std::task::Waker;
 use super::body::Cache;
 use super::queue::Queue;
 use super::table::Table;
-use super::{Header, JOIN, WAKE};
+use super::{DETACH, Header, JOIN, WAKE};
 use crate::scheduler::inbox::Inbox;
 use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local};
 
@@ -127,6 +127,23 @@ impl Shared {
         let old = lock(&self.joins).insert(std::ptr::from_ref(task).addr(), waker);
         self.post(task, JOIN);
         drop(old);
+    }
+
+    /// [JOIN-3] Lets a live task go, from a thread that is not the owner; false if it is done by now, and its output the
+    /// handle's still. Under the lock that the end of a runtime takes too ([`settle`](Self::settle)): who had it before is
+    /// heard, and who has it after finds every task done.
+    pub(super) fn post_detach(&'static self, task: &'static Header) -> bool {
+        let _joins = lock(&self.joins);
+        if task.snapshot().is_done() {
+            return false;
+        }
+        self.post(task, DETACH);
+        true
+    }
+
+    /// Waits for whoever is about to let a task go; all tasks are done.
+    pub(crate) fn settle(&self) {
+        drop(lock(&self.joins));
     }
 
     pub(super) fn take_join(&self, task: &'static Header) -> Option<Waker> {

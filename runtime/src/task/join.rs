@@ -11,6 +11,8 @@
 //!
 //! # Invariants
 //! - [JOIN-1] From the store of `Done` until the handle's `FREE` or `Recycle` the owner does not touch the body.
+//! - [JOIN-3] A handle that is dropped elsewhere asks for it while it still keeps its header from being reused, and not
+//!   after: once it has asked, the header may be another task's. Whether anybody will hear is decided under a lock.
 //! - [JOIN-2] A handle that waits elsewhere is woken: either the owner finds its waker with the `JOIN` bit, or the handle,
 //!   looking again after it set the bit, finds `Done`.
 //!
@@ -25,7 +27,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
-use super::{ABORT, DETACH, FREE, Header, Local, attend, spend, waker};
+use super::{ABORT, FREE, Header, Local, attend, spend, waker};
 use crate::sync::Ordering;
 
 /// A spawned task: await it for its output.
@@ -244,11 +246,7 @@ impl<T> Drop for JoinHandle<T> {
 /// Lets a live task go, from a thread that is not the owner.
 #[cold]
 fn detach_foreign<T>(task: &'static Header) {
-    task.home.shared.post(task, DETACH);
-    // As in [JOIN-2]: its runtime may have ended without seeing the bit. Then the output is this handle's again.
-    crate::sync::fence(Ordering::SeqCst);
-    // Ordering: AcqRel; who takes the bit back before the owner does is the one to act on it.
-    if task.snapshot().is_done() && task.foreign.fetch_and(!DETACH, Ordering::AcqRel) & DETACH != 0 {
+    if !task.home.shared.post_detach(task) {
         drop(take::<T>(task, None));
     }
 }

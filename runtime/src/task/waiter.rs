@@ -40,7 +40,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use super::{Header, Home, Local, Place, spawn_from};
-use crate::sync::{AtomicU32, Cell, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, Cell, Mutex, Ordering, lock, yield_thread};
 
 const WAITING: u32 = 0;
 const BUSY: u32 = 1;
@@ -193,7 +193,7 @@ impl<K: Copy + Send> Waiter<K> {
             // Ordering: Acquire; pairs with the Release in `settle`.
             match self.claim.load(Ordering::Acquire) {
                 WAITING => return None,
-                TAKEN => relax(),
+                TAKEN => yield_thread(),
                 claim => return Some(claim),
             }
         }
@@ -212,13 +212,6 @@ impl<K: Copy + Send> Waiter<K> {
         self.desk.give_back(self);
         None
     }
-}
-
-fn relax() {
-    #[cfg(not(anteroom_loom))]
-    std::thread::yield_now();
-    #[cfg(anteroom_loom)]
-    loom::thread::yield_now();
 }
 
 /// How a wait ended.
