@@ -47,6 +47,7 @@
 //!
 //! [`crate::acquire`], the future that stands in the queue.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 use crate::error::{AcquireError, TryAcquireError};
@@ -133,14 +134,23 @@ impl Gate {
     #[cold]
     fn queue(&self, units: usize, waker: &Waker) -> Result<Option<Key>, AcquireError> {
         let mut waker = Some(waker.clone()); // [WAKE-1] Before the lock; left here, it is dropped after it.
-        self.locked(|ledger| match ledger.try_acquire([units]) {
+        let queued = self.locked(|ledger| match ledger.try_acquire([units]) {
             Ok(()) => Ok(None),
             Err(Refusal::Closed) => Err(AcquireError::Closed),
             Err(Refusal::ExceedsLimit) => Err(AcquireError::ExceedsLimit),
             Err(Refusal::Full | Refusal::Queued) => {
                 Ok(waker.take().map(|waker| ledger.enqueue([units], waker))) // It is there: set above.
             }
-        })
+        });
+        // It is left if there was room after all. Its drop is the caller's code: should it panic, the units go back, since
+        // there is no permit yet that would.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
+            if let Ok(None) = queued {
+                self.release(units);
+            }
+            resume_unwind(payload);
+        }
+        queued
     }
 
     /// What became of a waiter; if it waits, the caller's waker is the one that will be woken.

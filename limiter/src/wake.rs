@@ -60,8 +60,8 @@ impl Wakes {
             let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) else { continue };
             match &self.panic {
                 None => self.panic = Some(payload),
-                // One can be passed on. Dropping another might panic too, so it is leaked: a broken waker's doing.
-                Some(_) => mem::forget(payload),
+                // One can be passed on.
+                Some(_) => discard(payload),
             }
         }
     }
@@ -69,9 +69,16 @@ impl Wakes {
     /// Passes the first panic on, unless this thread is already unwinding: two at once would abort the process.
     pub(crate) fn finish(self) {
         match self.panic {
-            Some(payload) if std::thread::panicking() => mem::forget(payload),
+            Some(payload) if std::thread::panicking() => discard(payload),
             Some(payload) => resume_unwind(payload),
             None => {}
         }
+    }
+}
+
+/// Drops what a panic carried. If that panics in turn, the second is given up: a payload whose drop panics is rare enough.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(second);
     }
 }
