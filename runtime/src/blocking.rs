@@ -29,7 +29,7 @@ use std::{future, io};
 use crossbeam_queue::ArrayQueue;
 
 use crate::admission::{OwnedPermit, Semaphore};
-use crate::sync::{Scope, lock, scoped_local};
+use crate::sync::{AtomicU32, Ordering, Scope, lock, scoped_local};
 use crate::task::{Home, JoinError, JoinErrorKind, Payload, joined, quietly};
 
 /// How long a thread without a job stays.
@@ -43,6 +43,8 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
     threads_max: usize,
     home: &'static Home,
+    /// Jobs whose result is still to be sent; a permit alone, not yet used, is none.
+    unsent: AtomicU32,
     crew: Mutex<Crew>,
     bell: Condvar,
 }
@@ -117,7 +119,9 @@ where
         Err(_) => return Err(joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"))),
     };
     let result = Arc::new(Mutex::new(Slip { result: None, waker: None, sender_gone: false }));
-    let sender = Sender { result: result.clone(), permit: Some(permit), home: pool.home };
+    // Ordering: Relaxed; the owner counts up on its own thread.
+    pool.unsent.fetch_add(1, Ordering::Relaxed);
+    let sender = Sender { result: result.clone(), permit: Some(permit), pool: pool.clone() };
     pool.submit(Box::new(move || sender.send(catch_unwind(AssertUnwindSafe(job)))));
     drop(pool);
     let payload = future::poll_fn(move |cx| {
@@ -152,7 +156,7 @@ struct Slip<T> {
 struct Sender<T> {
     result: Arc<Mutex<Slip<T>>>,
     permit: Option<OwnedPermit>,
-    home: &'static Home,
+    pool: Arc<Pool>,
 }
 
 impl<T> Sender<T> {
@@ -173,7 +177,9 @@ impl<T> Drop for Sender<T> {
         }
         // [BLOCKING-1] The caller has been woken by now. A paused clock stood still for this job: its owner looks again.
         quietly(|| drop(self.permit.take()));
-        self.home.shared.inbox.call_attention();
+        // Ordering: Release; pairs with the Acquire in `is_busy`.
+        self.pool.unsent.fetch_sub(1, Ordering::Release);
+        self.pool.home.shared.inbox.call_attention();
     }
 }
 
@@ -181,6 +187,7 @@ impl Pool {
     pub(crate) fn new(home: &'static Home, threads_max: usize, queue_max: usize) -> Arc<Pool> {
         Arc::new(Pool {
             home,
+            unsent: AtomicU32::new(0),
             jobs: ArrayQueue::new(threads_max + queue_max),
             permits: Arc::new(Semaphore::new(threads_max + queue_max)),
             threads_max,
@@ -191,7 +198,8 @@ impl Pool {
 
     /// Whether jobs run or wait.
     pub(crate) fn is_busy(&self) -> bool {
-        self.permits.in_use() > 0
+        // Ordering: Acquire; pairs with the Release in `Sender`: who reads zero sees the wakes that came before.
+        self.unsent.load(Ordering::Acquire) > 0
     }
 
     /// Jobs that run or wait, and threads.

@@ -14,6 +14,10 @@
 //! - [WAKER-2] Nothing but a spurious poll depends on the generation: with 22 bits it repeats after four million reuses
 //!   of one header.
 //!
+//! # Bounds
+//! User addresses of at most 48 bits, and untagged. Where an allocator tags the top byte (Android on 64-bit ARM) the first
+//! chunk of headers says so and panics.
+//!
 //! # Read next
 //! `mod.rs`, for what a wake does.
 
