@@ -307,7 +307,10 @@ fn a_blocking_job_that_panics_is_an_error_and_its_thread_goes_on() {
         }
         // A result that nobody waits for is dropped there, and panics there.
         let bad = drops.track_panicking();
-        assert!(poll_once(Box::pin(spawn_blocking(move || bad)).as_mut()).is_pending());
+        let (go, at_go) = std::sync::mpsc::channel::<()>();
+        let mut job = Box::pin(spawn_blocking(move || (at_go.recv(), bad).1));
+        assert!(poll_once(job.as_mut()).is_pending());
+        drop((job, go));
         assert_eq!(spawn_blocking(|| 1).await.unwrap(), 1);
         assert_eq!((drops.count(), metrics().blocking_threads), (1, 1));
     });

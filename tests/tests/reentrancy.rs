@@ -257,11 +257,13 @@ fn a_blocking_jobs_waker_may_come_back_to_the_pool() {
                 let next = next.clone();
                 move || drop(next.lock().unwrap().take())
             });
-            let mut job = Box::pin(spawn_blocking(|| 1));
+            let (go, at_go) = std::sync::mpsc::channel();
+            let mut job = Box::pin(spawn_blocking(move || at_go.recv().map_or(0, |()| 1)));
             assert!(poll_with(job.as_mut(), &waker).is_pending());
             if let Some(next) = &mut *next.lock().unwrap() {
-                let _ = poll_once(next.as_mut());
+                assert!(poll_once(next.as_mut()).is_pending());
             }
+            go.send(()).unwrap();
             assert_eq!(job.await.unwrap(), 1);
             drop(next.lock().unwrap().take());
             assert_eq!(spawn_blocking(|| 3).await.unwrap(), 3);
