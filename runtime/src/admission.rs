@@ -32,7 +32,9 @@ use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
 use anteroom_limiter::Ledger;
-pub(crate) use anteroom_limiter::{Key, OwnedPermit, Refusal, Semaphore};
+pub(crate) use anteroom_limiter::{Key, Refusal};
+#[cfg(not(anteroom_loom))]
+pub(crate) use anteroom_limiter::{OwnedPermit, Semaphore};
 
 use crate::sync::{Scope, scoped_local};
 use crate::task::waiter::{Desk, Granted, Waiter};

@@ -5,7 +5,7 @@
 //! thread it is by then.
 //!
 //! # Idea
-//! [`Registered`](registered::Registered) ties a mio source to its entry in the reactor and has the one function that tries
+//! `Registered` ties a mio source to its entry in the reactor and has the one function that tries
 //! an operation until it works or must wait; sockets are thin over it. Methods take `&self`: one task may read while another
 //! writes. One waker waits a direction; a second reader takes the place of the first.
 //!

@@ -56,7 +56,9 @@ mod waker;
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
-pub(crate) use home::{Entered, Home, Local, Owner, current};
+#[cfg(not(anteroom_loom))]
+pub(crate) use home::Entered;
+pub(crate) use home::{Home, Local, Owner, current};
 pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
 use state::{Action, Event, Outcome, Phase, Snapshot, next};
