@@ -245,3 +245,24 @@ fn ten_thousand_short_jobs_through_a_small_pool() {
         });
     });
 }
+
+#[test]
+fn a_blocking_job_that_panics_is_an_error_and_its_thread_goes_on() {
+    let drops = Drops::new();
+    runtime(1, 64).block_on(async {
+        for _ in 0..10 {
+            let error = spawn_blocking(|| -> u8 { panic!("in a job") }).await.unwrap_err();
+            assert_eq!(error.to_string(), "the task panicked: in a job");
+        }
+        // bugs.md 29: a result that nobody waits for is dropped there, and panics there.
+        let bad = drops.track_panicking();
+        let latch = Latch::default();
+        let hold = latch.clone();
+        let mut job = Box::pin(spawn_blocking(move || (hold.wait(), bad).1));
+        assert!(poll_once(job.as_mut()).is_pending());
+        drop(job);
+        latch.open();
+        assert_eq!(spawn_blocking(|| 1).await.unwrap(), 1);
+        assert_eq!((drops.count(), metrics().blocking_threads), (1, 1));
+    });
+}

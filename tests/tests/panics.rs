@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anteroom::net::TcpListener;
-use anteroom::{JoinError, JoinHandle, Runtime, metrics, spawn, spawn_blocking, time, try_spawn, yield_now};
-use anteroom_tests::{Drops, Endless, Gate, Hooks, Tracked, elsewhere, look_around, poll_once, poll_with};
+use anteroom::{JoinError, JoinHandle, Runtime, metrics, spawn, time, try_spawn, yield_now};
+use anteroom_tests::{Drops, Endless, Gate, Hooks, Tracked, elsewhere, look_around, poll_with};
 
 /// What a panic of a task said.
 fn text(error: JoinError) -> &'static str {
@@ -297,26 +297,6 @@ fn timers_and_sockets_with_wakers_that_panic_stop_nobody() {
 }
 
 #[test]
-fn a_blocking_job_that_panics_is_an_error_and_its_thread_goes_on() {
-    let runtime = Runtime::builder().blocking_threads(1).build().unwrap();
-    let drops = Drops::new();
-    runtime.block_on(async {
-        for _ in 0..10 {
-            let error = spawn_blocking(|| -> u8 { panic!("in a job") }).await.unwrap_err();
-            assert_eq!(text(error), "in a job");
-        }
-        // A result that nobody waits for is dropped there, and panics there.
-        let bad = drops.track_panicking();
-        let (go, at_go) = std::sync::mpsc::channel::<()>();
-        let mut job = Box::pin(spawn_blocking(move || (at_go.recv(), bad).1));
-        assert!(poll_once(job.as_mut()).is_pending());
-        drop((job, go));
-        assert_eq!(spawn_blocking(|| 1).await.unwrap(), 1);
-        assert_eq!((drops.count(), metrics().blocking_threads), (1, 1));
-    });
-}
-
-#[test]
 fn a_panic_in_the_future_of_block_on_leaves_the_runtime_usable() {
     let runtime = Runtime::builder().max_tasks(10).build().unwrap();
     let gate = Gate::new();
@@ -333,4 +313,26 @@ fn a_panic_in_the_future_of_block_on_leaves_the_runtime_usable() {
     gate.open();
     assert_eq!(runtime.block_on(task.unwrap()).unwrap(), 4);
     assert_eq!(runtime.metrics().headers, 0);
+}
+
+#[test]
+fn futures_that_panic_in_their_drop_do_not_stop_the_end_of_a_runtime() {
+    let drops = Drops::new();
+    let runtime = Runtime::builder().max_tasks(30).build().unwrap();
+    let handles: Vec<_> = runtime.block_on(async {
+        let tasks = (0..30).map(|n| {
+            let tracked = if n % 3 == 0 { drops.track_panicking() } else { drops.track() };
+            try_spawn(async move { (std::future::pending::<()>().await, tracked).0 }).unwrap()
+        });
+        let mut handles: Vec<_> = tasks.collect();
+        yield_now().await;
+        handles.truncate(15);
+        handles
+    });
+    drop(runtime);
+    assert_eq!(drops.count(), 30);
+    for (n, handle) in handles.into_iter().enumerate() {
+        let error = anteroom_tests::park_on(handle).unwrap_err();
+        assert_eq!(error.is_panic(), n % 3 == 0, "{error}");
+    }
 }

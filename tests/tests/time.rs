@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anteroom::time::{Sleep, advance, interval, now, sleep, sleep_until, timeout, timeout_at};
 use anteroom::{Runtime, block_on, metrics, spawn, spawn_blocking, yield_now};
-use anteroom_tests::{Gate, Wakes, elsewhere, look_around, must_end, poll_once, poll_with};
+use anteroom_tests::{Wakes, elsewhere, look_around, must_end, poll_once, poll_with};
 
 const MS: Duration = Duration::from_millis(1);
 const SEC: Duration = Duration::from_secs(1);
@@ -158,43 +158,6 @@ fn durations_that_no_clock_holds_saturate() {
 }
 
 #[test]
-fn a_wait_of_months_ends_when_it_is_told_and_not_before() {
-    // bugs.md 50: 24.8 days are 2^31 ms, and 49.7 are 2^32.
-    must_end(|| {
-        for days in [24, 25, 49, 50, 75, 100, 10_000] {
-            // A resolution so coarse that epoll's own timeout serves it.
-            for resolution in [TICK, SEC] {
-                let runtime = Runtime::builder().timer_resolution(resolution).build().unwrap();
-                runtime.block_on(async {
-                    let gate = Gate::new();
-                    let mut months = pin!(sleep(days * DAY));
-                    assert!(poll_once(months.as_mut()).is_pending());
-                    let opener = gate.clone();
-                    let thread = thread::spawn(move || {
-                        thread::sleep(20 * MS);
-                        opener.open();
-                    });
-                    let before = cpu_time();
-                    gate.wait().await;
-                    let spent = cpu_time() - before;
-                    assert!(spent < 10 * MS, "{spent:?} of 20 ms: it spins");
-                    assert!(poll_once(months).is_pending());
-                    thread.join().unwrap();
-                });
-            }
-        }
-    });
-}
-
-/// How long this thread has run.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a system call that writes into a local of ours.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) }, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-#[test]
 fn a_timer_fires_once_or_is_cancelled() {
     // bugs.md 42
     // [WHEEL-2]
@@ -275,6 +238,18 @@ fn a_sleep_that_moves_to_another_runtime_waits_there() {
         assert!(Instant::now() >= deadline);
         first.block_on(look_around());
         assert_eq!((first.metrics().timers, second.metrics().timers), (0, 0));
+
+        // One that is dropped in another, while its own is inside a call and while it is not.
+        let mut waits = Box::pin(sleep(DAY));
+        first.block_on(async { assert!(poll_once(waits.as_mut()).is_pending()) });
+        second.block_on(async { drop(waits) });
+        first.block_on(async {
+            let mut waits = Box::pin(sleep(DAY));
+            assert!(poll_once(waits.as_mut()).is_pending());
+            second.block_on(async { drop(waits) });
+            look_around().await;
+            assert_eq!(metrics().timers, 0);
+        });
 
         // One that outlives its runtime waits in the next, on its own thread.
         let mut waits = Box::pin(sleep(5 * MS));
