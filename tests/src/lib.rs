@@ -131,11 +131,11 @@ pub fn elsewhere<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 /// Runs `f` on another thread and fails if it takes longer than a hang would be told from slowness by.
 ///
 /// # Panics
-/// If `f` panics, or is not done after twenty seconds.
+/// If `f` panics, or is not done after a minute.
 pub fn must_end<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     let thread = thread::spawn(move || done.send(f()));
-    match result.recv_timeout(Duration::from_secs(20)) {
+    match result.recv_timeout(Duration::from_secs(60)) {
         Ok(value) => value,
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
