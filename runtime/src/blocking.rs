@@ -42,6 +42,8 @@ pub(crate) struct Pool {
     jobs: ArrayQueue<Job>,
     permits: Arc<Semaphore>,
     threads_max: usize,
+    /// Bytes of each thread's stack; `None` for std's choice.
+    stack_size: Option<usize>,
     home: &'static Home,
     /// Jobs whose result is still to be sent; a permit alone, not yet used, is none.
     unsent: AtomicU32,
@@ -184,13 +186,19 @@ impl<T> Drop for Sender<T> {
 }
 
 impl Pool {
-    pub(crate) fn new(home: &'static Home, threads_max: usize, queue_max: usize) -> Arc<Pool> {
+    pub(crate) fn new(
+        home: &'static Home,
+        threads_max: usize,
+        queue_max: usize,
+        stack_size: Option<usize>,
+    ) -> Arc<Pool> {
         Arc::new(Pool {
             home,
             unsent: AtomicU32::new(0),
             jobs: ArrayQueue::new(threads_max + queue_max),
             permits: Arc::new(Semaphore::new(threads_max + queue_max)),
             threads_max,
+            stack_size,
             crew: Mutex::new(Crew::default()),
             bell: Condvar::new(),
         })
@@ -236,7 +244,11 @@ impl Pool {
 
     fn start_thread(self: &Arc<Self>) -> io::Result<()> {
         let pool = self.clone();
-        std::thread::Builder::new().name("anteroom-blocking".into()).spawn(move || pool.work()).map(drop)
+        let mut thread = std::thread::Builder::new().name("anteroom-blocking".into());
+        if let Some(bytes) = self.stack_size {
+            thread = thread.stack_size(bytes);
+        }
+        thread.spawn(move || pool.work()).map(drop)
     }
 
     fn work(&self) {

@@ -44,6 +44,7 @@ pub struct Builder {
     service_tasks: usize,
     blocking_threads: usize,
     blocking_queue: usize,
+    blocking_stack_size: Option<usize>,
     timer_resolution: Duration,
     paused_clock: bool,
 }
@@ -64,6 +65,7 @@ impl Builder {
             service_tasks: 16,
             blocking_threads: 4,
             blocking_queue: 64,
+            blocking_stack_size: None,
             timer_resolution: Duration::from_micros(100),
             paused_clock: false,
         }
@@ -112,6 +114,21 @@ impl Builder {
         self
     }
 
+    /// How many bytes of stack each blocking thread has: at least 128 KiB, for the system's resolver runs on them, and at
+    /// most 1 GiB. By default std's choice: 2 MiB, unless the environment's `RUST_MIN_STACK` says otherwise.
+    ///
+    /// It is address space; a thread takes memory only for what it has used of it.
+    ///
+    /// ```
+    /// let runtime = anteroom::Runtime::builder().blocking_stack_size(256 << 10).build().unwrap();
+    /// assert_eq!(runtime.block_on(anteroom::spawn_blocking(|| 1 + 1)).unwrap(), 2);
+    /// ```
+    #[must_use]
+    pub fn blocking_stack_size(mut self, bytes: usize) -> Self {
+        self.blocking_stack_size = Some(bytes);
+        self
+    }
+
     /// How late a timer may be for our part, and how close two must be to fire together. 100 µs by default.
     #[must_use]
     pub fn timer_resolution(mut self, resolution: Duration) -> Self {
@@ -131,11 +148,20 @@ impl Builder {
         // More tasks than memory could hold headers for; and the pool's queue takes its memory when it is made.
         const TASKS_MAX: usize = 1 << 30;
         const JOBS_MAX: usize = 1 << 16;
+        // The system's resolver is known to do with the least; std panics at a size that it cannot round up to a page.
+        const STACK_BYTES_MIN: usize = 128 << 10;
+        const STACK_BYTES_MAX: usize = 1 << 30;
         for (name, value, min, max) in [
             ("max_tasks", self.max_tasks, 1, TASKS_MAX),
             ("service_tasks", self.service_tasks, 0, TASKS_MAX),
             ("blocking_threads", self.blocking_threads, 1, JOBS_MAX),
             ("blocking_queue", self.blocking_queue, 0, JOBS_MAX),
+            (
+                "blocking_stack_size",
+                self.blocking_stack_size.unwrap_or(STACK_BYTES_MIN),
+                STACK_BYTES_MIN,
+                STACK_BYTES_MAX,
+            ),
         ] {
             if value < min {
                 return refuse(format!("{name}({value}): must be at least {min}"));
@@ -169,7 +195,7 @@ impl Builder {
         let home = owner.home();
         let entered = owner.enter();
         let local = home.local().expect("this thread has just become the owner");
-        let pool = Pool::new(home, self.blocking_threads, self.blocking_queue);
+        let pool = Pool::new(home, self.blocking_threads, self.blocking_queue, self.blocking_stack_size);
         let slot = driver::Slot::of(home, local);
         let is_busy_outside = {
             let pool = pool.clone();
