@@ -10,11 +10,13 @@
 //! writes. One waker waits a direction; a second reader takes the place of the first.
 //!
 //! # Read next
-//! `registered.rs`, then `tcp.rs`, `address.rs`.
+//! `registered.rs`, then `tcp.rs`, `listener.rs`, `address.rs`.
 
 mod address;
+mod listener;
 mod registered;
 mod tcp;
 
 pub use address::{ToAddress, lookup_host};
-pub use tcp::{TcpListener, TcpStream};
+pub use listener::TcpListener;
+pub use tcp::TcpStream;
