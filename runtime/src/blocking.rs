@@ -18,19 +18,21 @@
 //!   results are dropped (bugs.md 33).
 //!
 //! # Read next
-//! `net/address.rs`, its first user.
+//! `blocking/job.rs`, a job as its caller sees it; `net/address.rs`, the pool's first user.
 
+mod job;
+
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
-use std::task::{Poll, Waker};
 use std::time::Duration;
-use std::{future, io};
 
 use crossbeam_queue::ArrayQueue;
+pub use job::{Blocking, TrySpawnBlockingError};
 
 use crate::admission::{OwnedPermit, Semaphore};
 use crate::sync::{AtomicU32, Ordering, Scope, lock, scoped_local};
-use crate::task::{Home, JoinError, JoinErrorKind, Payload, joined, quietly};
+use crate::task::{Home, JoinError, JoinErrorKind, joined, quietly};
 
 /// How long a thread without a job stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,6 +90,14 @@ pub(crate) fn current() -> Option<Arc<Pool>> {
     CURRENT.with(std::cell::Cell::get)?.0.borrow().clone()
 }
 
+/// The pool of the runtime that this thread is inside of; `None` when that is at its end.
+fn here(what: &str) -> Option<Arc<Pool>> {
+    match CURRENT.with(std::cell::Cell::get) {
+        Some(slot) => slot.0.borrow().clone(),
+        None => panic!("{what} outside a runtime: do it inside Runtime::block_on"),
+    }
+}
+
 /// Runs `job` on a thread that may block, and gives its result.
 ///
 /// ```
@@ -99,89 +109,68 @@ pub(crate) fn current() -> Option<Arc<Pool>> {
 ///
 /// # Bounds
 /// At most `Builder::blocking_threads` jobs run and `Builder::blocking_queue` wait; while there are so many, the caller
-/// waits in its own frame, first come first served.
+/// waits in its own frame with `job`, first come first served.
 ///
 /// # Errors
-/// [`JoinError`] if `job` panicked, or the runtime was dropped before it started.
+/// [`JoinError`] if `job` panicked; or never began, because the runtime was dropped first or the system gave no thread.
 ///
 /// # Panics
 /// When polled outside a runtime.
 ///
 /// # Cancel safety
 /// Dropped while it waits for room, `job` never runs. After that it runs, or goes on, and its result is dropped.
-pub async fn spawn_blocking<F, T>(job: F) -> Result<T, JoinError>
+/// [`try_spawn_blocking`] gives a handle that can be kept.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would keep room for two jobs in its frame: the argument and the local"
+)]
+pub fn spawn_blocking<F, T>(job: F) -> impl Future<Output = Result<T, JoinError>> + Send
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let pool =
-        current().expect("spawn_blocking was awaited outside a runtime: await it inside Runtime::block_on");
-    let permit = match pool.permits.acquire_owned().await {
-        Ok(permit) => permit,
-        Err(_) => return Err(joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"))),
+    async move {
+        let room = here("spawn_blocking was awaited").map(|pool| (pool.permits.acquire_owned(), pool));
+        let closed = || joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"));
+        let Some((room, pool)) = room else { return Err(closed()) };
+        let Ok(permit) = room.await else { return Err(closed()) };
+        let result = pool.take_on(permit, job);
+        drop(pool);
+        result.await
+    }
+}
+
+/// Gives `job` to a thread that may block, if there is room at once; or gives it back.
+///
+/// ```
+/// anteroom::block_on(async {
+///     match anteroom::try_spawn_blocking(|| std::fs::metadata(".")) {
+///         Ok(job) => assert!(job.await.unwrap().unwrap().is_dir()),
+///         Err(error) => drop(error.into_job()), // so many jobs run and wait already
+///     }
+/// });
+/// ```
+///
+/// # Bounds
+/// At most `Builder::blocking_threads` jobs run and `Builder::blocking_queue` wait; it never waits for room itself, and
+/// overtakes nobody who does.
+///
+/// # Errors
+/// [`TrySpawnBlockingError`], with `job` in it, when there is no room or the runtime is at its end.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn try_spawn_blocking<F, T>(job: F) -> Result<Blocking<T>, TrySpawnBlockingError<F>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let Some(pool) = here("try_spawn_blocking was called") else {
+        return Err(TrySpawnBlockingError::new(job, true));
     };
-    let result = Arc::new(Mutex::new(Slip { result: None, waker: None, sender_gone: false }));
-    // Ordering: Relaxed; the owner counts up on its own thread.
-    pool.unsent.fetch_add(1, Ordering::Relaxed);
-    let sender = Sender { result: result.clone(), permit: Some(permit), pool: pool.clone() };
-    pool.submit(Box::new(move || sender.send(catch_unwind(AssertUnwindSafe(job)))));
-    drop(pool);
-    let payload = future::poll_fn(move |cx| {
-        let waker = cx.waker().clone();
-        let mut slip = lock(&result);
-        if let Some(result) = slip.result.take() {
-            return Poll::Ready(Some(result));
-        }
-        if slip.sender_gone {
-            return Poll::Ready(None);
-        }
-        let old = slip.waker.replace(waker);
-        drop(slip);
-        drop(old);
-        Poll::Pending
-    });
-    match payload.await {
-        Some(Ok(output)) => Ok(output),
-        Some(Err(payload)) => Err(JoinError::panic(payload)),
-        None => Err(joined(JoinErrorKind::Cancelled)),
-    }
-}
-
-/// Where a job's result is left for its caller.
-struct Slip<T> {
-    result: Option<Result<T, Payload>>,
-    waker: Option<Waker>,
-    sender_gone: bool,
-}
-
-/// The job's end of its slip; dropped unsent, it says that the job never ran.
-struct Sender<T> {
-    result: Arc<Mutex<Slip<T>>>,
-    permit: Option<OwnedPermit>,
-    pool: Arc<Pool>,
-}
-
-impl<T> Sender<T> {
-    fn send(self, result: Result<T, Payload>) {
-        lock(&self.result).result = Some(result);
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        let waker = {
-            let mut slip = lock(&self.result);
-            slip.sender_gone = true;
-            slip.waker.take()
-        };
-        if let Some(waker) = waker {
-            quietly(|| waker.wake());
-        }
-        // [BLOCKING-1] The caller has been woken by now. A paused clock stood still for this job: its owner looks again.
-        quietly(|| drop(self.permit.take()));
-        // Ordering: Release; pairs with the Acquire in `is_busy`.
-        self.pool.unsent.fetch_sub(1, Ordering::Release);
-        self.pool.home.shared.inbox.call_attention();
+    match pool.permits.try_acquire_owned() {
+        Ok(permit) => Ok(pool.take_on(permit, job)),
+        Err(_) => Err(TrySpawnBlockingError::new(job, pool.permits.is_closed())),
     }
 }
 
@@ -213,6 +202,22 @@ impl Pool {
     /// Jobs that run or wait, and threads.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.permits.in_use(), lock(&self.crew).threads)
+    }
+
+    /// Whether it takes no more jobs.
+    fn is_closed(&self) -> bool {
+        lock(&self.crew).closed
+    }
+
+    /// Queues `job`, whose permit the caller has.
+    fn take_on<F, T>(self: &Arc<Self>, permit: OwnedPermit, job: F) -> Blocking<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (sender, result) = job::ends(self, permit);
+        self.submit(Box::new(move || sender.send(catch_unwind(AssertUnwindSafe(job)))));
+        result
     }
 
     fn submit(self: &Arc<Self>, job: Job) {

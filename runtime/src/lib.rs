@@ -57,7 +57,7 @@ pub mod time;
 mod yield_now;
 
 #[cfg(not(anteroom_loom))]
-pub use blocking::spawn_blocking;
+pub use blocking::{Blocking, TrySpawnBlockingError, spawn_blocking, try_spawn_blocking};
 #[cfg(not(anteroom_loom))]
 pub use metrics::Metrics;
 #[cfg(not(anteroom_loom))]
