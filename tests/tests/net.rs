@@ -287,7 +287,19 @@ fn connect_says_why_it_failed_and_leaves_nothing() {
             for _ in 0..10 {
                 let error = TcpStream::connect(closed).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                let code = libc::ECONNREFUSED;
+                assert_eq!(error.to_string(), format!("{closed}: Connection refused (os error {code})"));
             }
+            // Of the addresses of a name the last one that failed is named.
+            let name = ("localhost", closed.port());
+            let error = TcpStream::connect(name).await.unwrap_err();
+            let last = lookup_host(name).await.unwrap().pop().unwrap();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            assert!(error.to_string().starts_with(&format!("{last}: ")), "{error}");
+            // One that the system refuses at once, without a connection to wait for.
+            let nowhere: SocketAddr = ([255, 255, 255, 255], 9).into();
+            let error = TcpStream::connect(nowhere).await.unwrap_err();
+            assert!(error.to_string().starts_with("255.255.255.255:9: "), "{error}");
             let error = TcpStream::connect("no port").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert_eq!(metrics().io_sources, 0);
