@@ -154,6 +154,14 @@ pub enum Refusal {
 }
 
 impl<W, const D: usize> Ledger<W, D> {
+    /// What a waiter takes, in bytes, in a table that doubles when it is full: for whoever adds up a worst case.
+    ///
+    /// ```
+    /// # use anteroom_limiter::ledger::Ledger;
+    /// assert!(Ledger::<u64>::WAITING_BYTES >= 40);
+    /// ```
+    pub const WAITING_BYTES: usize = size_of::<Entry<W, D>>() + size_of::<usize>();
+
     /// An open ledger with nothing in use and nobody waiting. Allocates nothing.
     ///
     /// A limit of zero is legal here and admits nothing; the shells refuse it.

@@ -36,12 +36,19 @@ pub(crate) use anteroom_limiter::{Key, Refusal};
 #[cfg(not(anteroom_loom))]
 pub(crate) use anteroom_limiter::{OwnedPermit, Semaphore};
 
+#[cfg(not(anteroom_loom))]
+use crate::bytes::table_bytes;
 use crate::sync::{Scope, scoped_local};
-use crate::task::waiter::{Desk, Granted, Waiter};
+pub(crate) use crate::task::desk::Turned;
+use crate::task::desk::{Asked, Desk};
+use crate::task::waiter::{Granted, Refused, Waiter};
 use crate::task::{Home, Local, Place, quietly};
 
 /// A node of a waiting spawn, with its key in the ledger.
 pub(crate) type SpawnWaiter = Waiter<Key>;
+
+/// Which runtime something belongs to, for threads that are not inside of it.
+pub(crate) type Door = crate::task::desk::Door<Key>;
 
 /// How many nodes are made at a time.
 const WAITERS_CHUNK: usize = if cfg!(anteroom_loom) { 2 } else { 64 };
@@ -54,6 +61,16 @@ pub(crate) struct Limits {
     pub(crate) services_max: usize,
     /// Spawns that may wait at once.
     pub(crate) waiting_max: usize,
+    /// Those of them that other threads began.
+    pub(crate) foreign_max: usize,
+}
+
+/// What the line takes at most: a node for each spawn that waits, and an entry of the ledger.
+#[cfg(not(anteroom_loom))]
+pub(crate) fn waiting_bytes(waiting: usize, foreign: usize) -> usize {
+    let nodes = waiting.saturating_add(foreign).saturating_add(2 * WAITERS_CHUNK);
+    let entry = anteroom_limiter::Ledger::<&'static SpawnWaiter, 2>::WAITING_BYTES;
+    nodes.saturating_mul(size_of::<SpawnWaiter>()).saturating_add(table_bytes(waiting, entry))
 }
 
 /// Counts of admission, as `metrics` shows them.
@@ -80,6 +97,10 @@ pub(crate) struct Admission {
     granting: Cell<bool>,
     free: Cell<Option<&'static SpawnWaiter>>,
     desk: &'static Desk<Key>,
+    /// The desk's epoch for the runtime that this is open for; 0 when it has ended.
+    epoch: Cell<u32>,
+    /// Whether somebody waits for the last task to end.
+    is_awaited: Cell<bool>,
 }
 
 scoped_local! {
@@ -111,6 +132,8 @@ impl Admission {
             granting: Cell::new(false),
             free: Cell::new(None),
             desk: Box::leak(Box::new(Desk::new(home))),
+            epoch: Cell::new(0),
+            is_awaited: Cell::new(false),
         })
     }
 
@@ -122,13 +145,29 @@ impl Admission {
         self.services_live.set(0);
         self.tasks_live_peak.set(0);
         self.waiting_peak.set(0);
+        self.is_awaited.set(false);
+        self.epoch.set(self.desk.open(limits.foreign_max, limits.task_bytes_max));
+    }
+
+    /// This runtime, for threads that are not inside of it.
+    pub(crate) fn door(&self) -> Door {
+        Door { desk: self.desk, epoch: self.epoch.get() }
+    }
+
+    /// Whether it is the runtime behind `door`, and has not ended.
+    pub(crate) fn is_behind(&self, door: Door) -> bool {
+        std::ptr::eq(self.desk, door.desk) && self.epoch.get() == door.epoch
     }
 
     /// A place at once, or why not.
     #[inline(always)]
-    pub(crate) fn try_admit(&self, future_bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn try_admit(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
+        if self.desk.has_arrivals() {
+            // [DESK-2] They came first.
+            self.line_up(at);
+        }
         let mut ledger = self.ledger.borrow_mut();
-        ledger.try_acquire([1, future_bytes])?;
+        ledger.try_acquire([1, bytes])?;
         self.note_live(ledger.in_use()[0]);
         Ok(())
     }
@@ -169,7 +208,7 @@ impl Admission {
 
     #[cold]
     fn grow(&self) -> &'static SpawnWaiter {
-        let chunk: Box<[SpawnWaiter]> = (0..WAITERS_CHUNK).map(|_| self.desk.waiter()).collect();
+        let chunk: Box<[SpawnWaiter]> = (0..WAITERS_CHUNK).map(|_| Waiter::new(self.desk, false)).collect();
         let chunk: &'static [SpawnWaiter] = Box::leak(chunk);
         for waiter in chunk.iter().rev() {
             self.recycle(waiter);
@@ -181,14 +220,18 @@ impl Admission {
     #[inline]
     pub(crate) fn recycle(&self, waiter: &'static SpawnWaiter) {
         waiter.key.set(None);
+        if waiter.is_of_desk() {
+            return self.desk.recycle(waiter);
+        }
         waiter.set_next(self.free.replace(Some(waiter)));
     }
 
     /// Puts a spawn at the tail of the line.
     #[inline]
-    pub(crate) fn enqueue(&self, future_bytes: usize, waiter: &'static SpawnWaiter) {
+    pub(crate) fn enqueue(&self, local: &Local, waiter: &'static SpawnWaiter) {
+        waiter.since_ns.set(local.now_ns.get());
         let mut ledger = self.ledger.borrow_mut();
-        let key = ledger.enqueue([1, future_bytes], waiter);
+        let key = ledger.enqueue([1, waiter.terms().bytes], waiter);
         waiter.key.set(Some(key));
         if ledger.waiting() > self.waiting_peak.get() {
             self.waiting_peak.set(ledger.waiting());
@@ -197,6 +240,10 @@ impl Admission {
 
     /// Takes a cancelled spawn out of line; whoever fits now is granted.
     pub(crate) fn cancel(&self, at: (&'static Home, &Local), waiter: &'static SpawnWaiter) {
+        if self.desk.has_arrivals() {
+            // It may be among them still.
+            self.line_up(at);
+        }
         if let Some(key) = waiter.key.take() {
             let cancelled = self.ledger.borrow_mut().cancel(key);
             if cancelled.is_some() {
@@ -208,21 +255,35 @@ impl Admission {
 
     /// Gives the place of a finished task on.
     #[inline(always)]
-    pub(crate) fn release(&self, at: (&'static Home, &Local), place: Place, future_bytes: usize) {
+    pub(crate) fn release(&self, at: (&'static Home, &Local), place: Place, bytes: usize) {
         match place {
-            Place::Task => {
-                let waiting = {
-                    let mut ledger = self.ledger.borrow_mut();
-                    ledger.release([1, future_bytes]);
-                    ledger.waiting()
-                };
-                if waiting != 0 {
-                    self.grant(at);
-                }
-            }
+            Place::Task => self.release_units(at, [1, bytes]),
             Place::Service => self.services_live.set(self.services_live.get() - 1),
             Place::Root => {}
         }
+    }
+
+    #[inline(always)]
+    fn release_units(&self, at: (&'static Home, &Local), units: [usize; 2]) {
+        let waiting = {
+            let mut ledger = self.ledger.borrow_mut();
+            ledger.release(units);
+            ledger.waiting()
+        };
+        if waiting != 0 || self.is_awaited.get() {
+            self.grant(at);
+            self.look_whether_drained();
+        }
+    }
+
+    /// Gives a place back that holds no task.
+    pub(crate) fn release_reserved(&self, at: (&'static Home, &Local), bytes: usize) {
+        self.release_units(at, [1, bytes]);
+    }
+
+    /// More bytes for a place that is held already; false if they are not free.
+    pub(crate) fn add_bytes(&self, bytes: usize) -> bool {
+        self.ledger.borrow_mut().try_acquire([0, bytes]).is_ok()
     }
 
     /// The one function that grants ([ADMIT-2]): moves in whoever fits, from the head, and tells them.
@@ -246,25 +307,92 @@ impl Admission {
         self.granting.set(false);
     }
 
-    /// Looks at the nodes that frames on other threads gave back.
+    /// Puts those into the line who arrived from other threads, and grants.
+    #[cold]
+    fn line_up(&self, at: (&'static Home, &Local)) {
+        while let Some(waiter) = self.desk.arrival() {
+            let refused = if self.ledger.borrow().is_closed() {
+                Refused::Closed
+            } else if !self.may_wait() {
+                Refused::QueueFull
+            } else {
+                self.enqueue(at.1, waiter);
+                continue;
+            };
+            tell(waiter.refuse(refused));
+        }
+        self.grant(at);
+    }
+
+    /// Does what other threads asked for at the desk.
     pub(crate) fn collect(&self, at: (&'static Home, &Local)) {
-        while let Some(waiter) = self.desk.take() {
+        if self.desk.has_arrivals() {
+            self.line_up(at);
+        }
+        let Asked { mut returned, units, close, errands, is_awaited } = self.desk.take();
+        while let Some(waiter) = returned {
+            returned = waiter.take_next();
             if waiter.is_cancelled() {
                 self.cancel(at, waiter);
             } else {
                 self.recycle(waiter);
             }
         }
+        if units != [0, 0] {
+            self.release_units(at, units);
+        }
+        if close {
+            self.close();
+        }
+        for errand in errands {
+            quietly(errand);
+        }
+        if is_awaited {
+            self.is_awaited.set(true);
+            self.look_whether_drained();
+        }
+    }
+
+    /// Tells those who wait for it when admission is closed and nothing that was admitted is left.
+    fn look_whether_drained(&self) {
+        let is_drained = {
+            let ledger = self.ledger.borrow();
+            ledger.is_closed() && ledger.in_use()[0] == 0
+        };
+        if is_drained && self.is_awaited.replace(false) {
+            self.desk.drained();
+        }
     }
 
     /// Admits nobody from now on, and tells those who wait; their futures stay with them.
     pub(crate) fn close(&self) {
+        self.desk.shut();
         self.ledger.borrow_mut().close();
         loop {
             let evicted = self.ledger.borrow_mut().evict();
             let Some(waiter) = evicted else { break };
             waiter.key.set(None);
-            tell(waiter.refuse());
+            tell(waiter.refuse(Refused::Closed));
+        }
+        while let Some(waiter) = self.desk.arrival() {
+            tell(waiter.refuse(Refused::Closed));
+        }
+        self.look_whether_drained();
+    }
+
+    /// The end of the runtime: nothing is left that was admitted, and reservations are void.
+    pub(crate) fn end(&self) {
+        self.epoch.set(0);
+        self.desk.end();
+    }
+
+    /// Calls `each` with everybody who waits, in order.
+    pub(crate) fn for_each_waiting(&self, at: (&'static Home, &Local), mut each: impl FnMut(&SpawnWaiter)) {
+        if self.desk.has_arrivals() {
+            self.line_up(at);
+        }
+        for (_, waiter) in self.ledger.borrow().waiters() {
+            each(waiter);
         }
     }
 

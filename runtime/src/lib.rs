@@ -26,7 +26,9 @@
 //! 3. `scheduler/local.rs`: the whole loop on one page; `inbox.rs`: how other threads reach it.
 //! 4. `driver/`: one turn of timers and sockets.
 //! 5. `time/`, `net/`, `blocking.rs`: what futures can wait for.
-//! 6. `spawn.rs`, `runtime.rs`: the front door, and the wiring.
+//! 6. `spawn/`: the front door. `handle.rs`: the same from other threads, over `task/desk.rs`.
+//! 7. `holders.rs`, `metrics.rs`, `worst.rs`: what a runtime tells of itself.
+//! 8. `runtime.rs`: the wiring.
 //!
 //! Each file imports only from those before it, which a test checks.
 
@@ -37,9 +39,15 @@ mod admission;
 #[cfg(not(anteroom_loom))]
 mod blocking;
 #[cfg(not(anteroom_loom))]
+mod bytes;
+#[cfg(not(anteroom_loom))]
 mod clock;
 #[cfg(not(anteroom_loom))]
 mod driver;
+#[cfg(not(anteroom_loom))]
+mod handle;
+#[cfg(not(anteroom_loom))]
+mod holders;
 #[cfg(not(anteroom_loom))]
 mod metrics;
 #[cfg(all(test, anteroom_loom))]
@@ -54,16 +62,25 @@ mod sync;
 mod task;
 #[cfg(not(anteroom_loom))]
 pub mod time;
+#[cfg(not(anteroom_loom))]
+mod worst;
 mod yield_now;
 
 #[cfg(not(anteroom_loom))]
 pub use blocking::{Blocking, TrySpawnBlockingError, spawn_blocking, try_spawn_blocking};
 #[cfg(not(anteroom_loom))]
-pub use metrics::Metrics;
+pub use handle::{Ask, AskError, Drain, Handle};
 #[cfg(not(anteroom_loom))]
-pub use runtime::{Builder, Runtime, block_on, metrics};
+pub use holders::{Holder, Holders, Waiters, Waiting, holders, waiters};
+#[cfg(not(anteroom_loom))]
+pub use metrics::{LongPolls, Metrics, long_polls, metrics};
+#[cfg(not(anteroom_loom))]
+pub use runtime::{Builder, Runtime, block_on};
 pub use spawn::{
-    Join, Spawn, SpawnError, SpawnLocal, TrySpawnError, spawn, spawn_local, spawn_service, try_spawn,
+    Join, Reservation, Reserve, Spawn, SpawnError, SpawnLocal, SpawnWith, TrySpawnError, reserve, spawn,
+    spawn_local, spawn_service, spawn_with, try_spawn,
 };
-pub use task::{JoinError, JoinHandle, TaskId};
+pub use task::{JoinError, JoinHandle, TaskId, WaitsFor};
+#[cfg(not(anteroom_loom))]
+pub use worst::{Part, WorstCase};
 pub use yield_now::{YieldNow, yield_now};

@@ -1,6 +1,13 @@
 //! What a runtime counts.
 
-use crate::admission::Counts;
+use std::panic::Location;
+use std::time::Duration;
+
+use crate::admission::{self, Admission, Counts};
+use crate::blocking::{self, Pool};
+use crate::driver::{self, Driver};
+use crate::scheduler::watch::Watch;
+use crate::task::{self, Local};
 
 /// A look at a runtime's counts.
 ///
@@ -31,6 +38,8 @@ pub struct Metrics {
     pub waiting_peak: usize,
     /// Headers in use, 64 bytes each: live tasks, finished ones whose handle is kept, and the future of `block_on`.
     pub headers: usize,
+    /// Headers that take memory, in use or not; those beyond go back to the system before a long wait.
+    pub headers_resident: usize,
     /// Free memory that is kept for the next futures, in bytes.
     pub cache_bytes: usize,
     /// Timers that wait.
@@ -67,4 +76,88 @@ impl From<Counts> for Metrics {
             ..Metrics::default()
         }
     }
+}
+
+pub(crate) fn gather(admission: &Admission, local: &Local, driver: &Driver, pool: &Pool) -> Metrics {
+    let (timers, io_sources) = driver.counts();
+    let (blocking_jobs, blocking_threads) = pool.counts();
+    Metrics {
+        headers: local.table.taken(),
+        headers_resident: local.table.resident(),
+        cache_bytes: local.cache.bytes(),
+        timers,
+        io_sources,
+        blocking_jobs,
+        blocking_threads,
+        ..Metrics::from(admission.counts())
+    }
+}
+
+/// What the runtime that this thread is inside of counts.
+///
+/// ```
+/// anteroom::block_on(async {
+///     let task = anteroom::spawn(anteroom::yield_now()).await.unwrap();
+///     assert_eq!(anteroom::metrics().tasks_live, 1);
+///     task.await.unwrap();
+/// });
+/// ```
+///
+/// # Panics
+/// Outside a runtime.
+pub fn metrics() -> Metrics {
+    let found = match (task::current(), admission::current(), blocking::current()) {
+        (Some((_, local)), Some(admission), Some(pool)) => {
+            driver::with(|driver| gather(admission, local, driver, &pool))
+        }
+        _ => None,
+    };
+    found.expect("anteroom::metrics was called outside a runtime: call it inside Runtime::block_on")
+}
+
+/// Polls of tasks from one place that took longer than `Builder::long_polls` says.
+///
+/// ```
+/// anteroom::block_on(async {
+///     assert!(anteroom::long_polls().is_empty()); // it was not asked for
+/// });
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LongPolls {
+    /// Where the tasks were spawned, or where `block_on` was called.
+    pub site: Option<&'static Location<'static>>,
+    /// How many polls were too long.
+    pub polls: u64,
+    /// How long the longest was.
+    pub longest: Duration,
+}
+
+/// The polls that took longer than `Builder::long_polls` says, by where their tasks were spawned, the longest first.
+///
+/// ```
+/// use std::time::Duration;
+/// let runtime = anteroom::Runtime::builder().long_polls(Duration::from_millis(100)).build().unwrap();
+/// runtime.block_on(async {
+///     anteroom::yield_now().await;
+///     assert!(anteroom::long_polls().is_empty());
+/// });
+/// ```
+///
+/// # Panics
+/// Outside a runtime.
+pub fn long_polls() -> Vec<LongPolls> {
+    let Some((_, local)) = task::current() else {
+        panic!(
+            "anteroom::long_polls was called outside a runtime: call it inside Runtime::block_on, or by a Handle"
+        )
+    };
+    let counted = Watch::of(local).counted().into_iter();
+    counted
+        .map(|counted| LongPolls {
+            site: counted.site,
+            polls: counted.polls,
+            longest: Duration::from_nanos(counted.longest_ns),
+        })
+        .collect()
 }

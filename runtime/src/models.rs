@@ -14,6 +14,7 @@
 //! that does not look again after it has asked).
 
 use std::future::poll_fn;
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc as StdArc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -88,6 +89,10 @@ impl Park for Sleeper {
     }
 
     fn collect(&self) {}
+
+    fn now_ns(&self) -> u64 {
+        0
+    }
 }
 
 /// A runtime of the real parts, with a loom condvar in the driver's place.
@@ -112,6 +117,7 @@ impl Rig {
             task_bytes_max: usize::MAX,
             services_max: 0,
             waiting_max: usize::MAX,
+            foreign_max: 2,
         });
         let scheduler = Scheduler::new(home, local, admission);
         Rig { scheduler, admission, sleeper: Sleeper(bell), owner }
@@ -119,7 +125,7 @@ impl Rig {
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let _inside = (self.owner.enter(), admission::enter(self.admission));
-        self.scheduler.block_on(pin!(future), &self.sleeper)
+        self.scheduler.block_on(pin!(future), Location::caller(), &self.sleeper)
     }
 
     /// Runs what is ready, and looks at the inbox.

@@ -17,6 +17,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,11 +25,15 @@ use std::time::Duration;
 
 use crate::admission::{self, Admission, Limits};
 use crate::blocking::{self, Pool};
+use crate::clock;
 use crate::driver::{self, Driver};
-use crate::metrics::Metrics;
+use crate::handle::Handle;
+use crate::metrics::{Metrics, gather};
 use crate::scheduler::local::Scheduler;
+use crate::scheduler::watch::Watch;
 use crate::sync::Scope;
-use crate::task::{self, Entered, Local, Owner};
+use crate::task::{Entered, Local, Owner};
+use crate::worst::{self, WorstCase};
 
 /// What a runtime is built with.
 ///
@@ -41,12 +46,16 @@ pub struct Builder {
     max_tasks: usize,
     max_task_bytes: Option<usize>,
     max_waiting: Option<usize>,
+    max_foreign: usize,
+    max_timers: Option<usize>,
+    max_sockets: Option<usize>,
     service_tasks: usize,
     blocking_threads: usize,
     blocking_queue: usize,
     blocking_stack_size: Option<usize>,
     timer_resolution: Duration,
     paused_clock: bool,
+    long_polls: Option<Duration>,
 }
 
 impl Default for Builder {
@@ -62,12 +71,16 @@ impl Builder {
             max_tasks: 4_096,
             max_task_bytes: None,
             max_waiting: None,
+            max_foreign: 1_024,
+            max_timers: None,
+            max_sockets: None,
             service_tasks: 16,
             blocking_threads: 4,
             blocking_queue: 64,
             blocking_stack_size: None,
             timer_resolution: Duration::from_micros(100),
             paused_clock: false,
+            long_polls: None,
         }
     }
 
@@ -78,7 +91,8 @@ impl Builder {
         self
     }
 
-    /// How many bytes the futures of live tasks may take together. Not bounded by default.
+    /// How many bytes live tasks may take together: the sizes of their futures, which are known from their types, and what
+    /// they declare beyond ([`Spawn::heap`](crate::Spawn::heap)). Not bounded by default.
     #[must_use]
     pub fn max_task_bytes(mut self, bytes: usize) -> Self {
         self.max_task_bytes = Some(bytes);
@@ -90,6 +104,63 @@ impl Builder {
     #[must_use]
     pub fn max_waiting(mut self, spawners: usize) -> Self {
         self.max_waiting = Some(spawners);
+        self
+    }
+
+    /// How many of them may be on other threads, by way of a [`Handle`]; the next one gets
+    /// [`SpawnError::QueueFull`](crate::SpawnError). 1,024 by default.
+    #[must_use]
+    pub fn max_foreign(mut self, spawners: usize) -> Self {
+        self.max_foreign = spawners;
+        self
+    }
+
+    /// How many timers may wait at once. A sleep beyond them asks again each turn of the loop: it ends in time, and keeps the
+    /// thread busy meanwhile. Not bounded by default: each belongs to a future that something else has bounded.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = anteroom::Runtime::builder().max_timers(1).build().unwrap();
+    /// runtime.block_on(async {
+    ///     let first = anteroom::spawn(anteroom::time::sleep(Duration::from_millis(3))).await.unwrap();
+    ///     anteroom::time::sleep(Duration::from_millis(2)).await; // without a timer, and still in time
+    ///     first.await.unwrap();
+    /// });
+    /// ```
+    #[must_use]
+    pub fn max_timers(mut self, timers: usize) -> Self {
+        self.max_timers = Some(timers);
+        self
+    }
+
+    /// How many sockets may be open at once; one more is an error of `connect`, `bind` or `accept`. By default the system's
+    /// limit of open files.
+    #[must_use]
+    pub fn max_sockets(mut self, sockets: usize) -> Self {
+        self.max_sockets = Some(sockets);
+        self
+    }
+
+    /// Counts the polls that take at least `threshold`, by where their tasks were spawned: see
+    /// [`long_polls`](crate::long_polls). Off by default, since it costs a look at the clock each poll, 27 ns.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let runtime = anteroom::Runtime::builder().long_polls(Duration::from_millis(5)).build().unwrap();
+    /// runtime.block_on(async {
+    ///     let computing = async {
+    ///         let start = Instant::now();
+    ///         while start.elapsed() < Duration::from_millis(6) {}
+    ///     };
+    ///     anteroom::spawn(computing).join().await.unwrap();
+    ///     let polls = &anteroom::long_polls()[0];
+    ///     assert!(polls.polls == 1 && polls.longest >= Duration::from_millis(5));
+    ///     assert!(polls.site.is_some());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn long_polls(mut self, threshold: Duration) -> Self {
+        self.long_polls = Some(threshold);
         self
     }
 
@@ -154,6 +225,9 @@ impl Builder {
         for (name, value, min, max) in [
             ("max_tasks", self.max_tasks, 1, TASKS_MAX),
             ("service_tasks", self.service_tasks, 0, TASKS_MAX),
+            ("max_foreign", self.max_foreign, 0, TASKS_MAX),
+            ("max_timers", self.max_timers.unwrap_or(0), 0, TASKS_MAX),
+            ("max_sockets", self.max_sockets.unwrap_or(0), 0, TASKS_MAX),
             ("blocking_threads", self.blocking_threads, 1, JOBS_MAX),
             ("blocking_queue", self.blocking_queue, 0, JOBS_MAX),
             (
@@ -180,6 +254,40 @@ impl Builder {
         Ok(())
     }
 
+    /// The bytes that a runtime built with this can ever take, before anything is started; printed, a table of them.
+    ///
+    /// Every part is counted at its bound, whole pages and the growth of tables included; what has no bound is named. It is
+    /// what the runtime takes: what tasks allocate themselves counts as far as they declare it
+    /// ([`Spawn::heap`](crate::Spawn::heap)).
+    ///
+    /// ```
+    /// let builder = anteroom::Runtime::builder()
+    ///     .max_tasks(1_000)
+    ///     .max_task_bytes(4 << 20)
+    ///     .max_waiting(100)
+    ///     .max_timers(2_000)
+    ///     .max_sockets(1_000)
+    ///     .blocking_threads(1);
+    /// let worst = builder.worst_case();
+    /// println!("{worst}");
+    /// assert!(worst.total().unwrap() < 12 << 20);
+    /// assert!(anteroom::Builder::new().worst_case().total().is_none()); // task bytes have no bound there
+    /// ```
+    pub fn worst_case(&self) -> WorstCase {
+        worst::of(&worst::Options {
+            tasks: self.max_tasks,
+            services: self.service_tasks,
+            task_bytes: self.max_task_bytes,
+            waiting: self.max_waiting,
+            foreign: self.max_foreign,
+            timers: self.max_timers,
+            sockets: self.max_sockets,
+            blocking_threads: self.blocking_threads,
+            blocking_queue: self.blocking_queue,
+            blocking_stack: self.blocking_stack_size,
+        })
+    }
+
     /// Builds the runtime.
     ///
     /// ```
@@ -201,8 +309,12 @@ impl Builder {
             let pool = pool.clone();
             Box::new(move || pool.is_busy())
         };
+        let limits = driver::Limits {
+            timers_max: self.max_timers.unwrap_or(usize::MAX),
+            sources_max: self.max_sockets.unwrap_or(usize::MAX),
+        };
         let (driver, doorbell) =
-            slot.open(local, self.paused_clock, self.timer_resolution, is_busy_outside)?;
+            slot.open(local, self.paused_clock, self.timer_resolution, limits, is_busy_outside)?;
         home.shared.inbox.set_doorbell(Some(doorbell));
         let admission = Admission::of(home, local);
         admission.open(Limits {
@@ -210,10 +322,12 @@ impl Builder {
             task_bytes_max: self.max_task_bytes.unwrap_or(usize::MAX),
             services_max: self.service_tasks,
             waiting_max: self.max_waiting.unwrap_or(usize::MAX),
+            foreign_max: self.max_foreign,
         });
         let blocking = blocking::Slot::of(local);
         blocking.set(Some(pool.clone()));
         drop(entered);
+        Watch::of(local).open(self.long_polls.map(clock::nanos));
         let scheduler = Scheduler::new(home, local, admission);
         Ok(Runtime {
             scheduler,
@@ -309,10 +423,24 @@ impl Runtime {
     ///
     /// # Panics
     /// With what `future` panicked with; and when called inside itself.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let site = Location::caller();
         let _inside = self.enter();
         let future = pin!(future);
-        self.scheduler.block_on(future, &*self.driver)
+        self.scheduler.block_on(future, site, &*self.driver)
+    }
+
+    /// This runtime, for other threads.
+    ///
+    /// ```
+    /// let runtime = anteroom::Runtime::new().unwrap();
+    /// let handle = runtime.handle();
+    /// std::thread::spawn(move || handle.close()).join().unwrap();
+    /// runtime.block_on(async { assert!(anteroom::spawn(async {}).await.is_err()) });
+    /// ```
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.admission.door())
     }
 
     /// What it counts.
@@ -327,42 +455,6 @@ impl Runtime {
     }
 }
 
-fn gather(admission: &Admission, local: &Local, driver: &Driver, pool: &Pool) -> Metrics {
-    let (timers, io_sources) = driver.counts();
-    let (blocking_jobs, blocking_threads) = pool.counts();
-    Metrics {
-        headers: local.table.taken(),
-        cache_bytes: local.cache.bytes(),
-        timers,
-        io_sources,
-        blocking_jobs,
-        blocking_threads,
-        ..Metrics::from(admission.counts())
-    }
-}
-
-/// What the runtime that this thread is inside of counts.
-///
-/// ```
-/// anteroom::block_on(async {
-///     let task = anteroom::spawn(anteroom::yield_now()).await.unwrap();
-///     assert_eq!(anteroom::metrics().tasks_live, 1);
-///     task.await.unwrap();
-/// });
-/// ```
-///
-/// # Panics
-/// Outside a runtime.
-pub fn metrics() -> Metrics {
-    let found = match (task::current(), admission::current(), blocking::current()) {
-        (Some((_, local)), Some(admission), Some(pool)) => {
-            driver::with(|driver| gather(admission, local, driver, &pool))
-        }
-        _ => None,
-    };
-    found.expect("anteroom::metrics was called outside a runtime: call it inside Runtime::block_on")
-}
-
 /// Runs `future` to its end on a runtime with the defaults, made for it and dropped after it: for tests and small programs.
 ///
 /// ```
@@ -372,6 +464,7 @@ pub fn metrics() -> Metrics {
 ///
 /// # Panics
 /// With what `future` panicked with; and if the system gives no epoll, eventfd or timerfd.
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = Runtime::new()
         .unwrap_or_else(|error| panic!("anteroom::block_on could not build a runtime: {error}"));

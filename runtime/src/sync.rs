@@ -14,7 +14,7 @@
 #[cfg(not(anteroom_loom))]
 mod imp {
     pub(crate) use std::cell::Cell;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
     pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now as yield_thread;
 
@@ -39,8 +39,10 @@ mod imp {
 mod imp {
     pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+    // What uses it is written before it is shared and not after, in a model: no step of any protocol.
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now as yield_thread;
+    pub(crate) use std::sync::atomic::AtomicPtr;
 }
 
 pub(crate) use imp::*;

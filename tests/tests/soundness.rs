@@ -11,8 +11,9 @@ use std::sync::Arc;
 use anteroom::net::{TcpListener, TcpStream, ToAddress, lookup_host};
 use anteroom::time::{Elapsed, Interval, Sleep, Timeout};
 use anteroom::{
-    Builder, Join, JoinError, JoinHandle, Metrics, Runtime, Spawn, SpawnError, SpawnLocal, TaskId,
-    TrySpawnError, YieldNow,
+    Ask, AskError, Builder, Drain, Handle, Holder, Holders, Join, JoinError, JoinHandle, LongPolls, Metrics,
+    Part, Reservation, Reserve, Runtime, Spawn, SpawnError, SpawnLocal, SpawnWith, TaskId, TrySpawnError,
+    Waiters, Waiting, WaitsFor, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
@@ -21,7 +22,7 @@ use anteroom_limiter::{
 use anteroom_tests::source::workspace;
 
 /// Asks whether `T` has a trait: an inherent constant is found before a trait's, and exists only if it has.
-struct Ask<T: ?Sized>(PhantomData<T>);
+struct Probe<T: ?Sized>(PhantomData<T>);
 
 trait No {
     const SEND: bool = false;
@@ -29,17 +30,17 @@ trait No {
     const UNPIN: bool = false;
 }
 
-impl<T: ?Sized> No for Ask<T> {}
+impl<T: ?Sized> No for Probe<T> {}
 
-impl<T: ?Sized + Send> Ask<T> {
+impl<T: ?Sized + Send> Probe<T> {
     const SEND: bool = true;
 }
 
-impl<T: ?Sized + Sync> Ask<T> {
+impl<T: ?Sized + Sync> Probe<T> {
     const SYNC: bool = true;
 }
 
-impl<T: ?Sized + Unpin> Ask<T> {
+impl<T: ?Sized + Unpin> Probe<T> {
     const UNPIN: bool = true;
 }
 
@@ -53,7 +54,7 @@ macro_rules! rows {
         fn each_public_type_crosses_threads_exactly_as_it_may() {
             for (name, is, may) in [$((
                 stringify!($of),
-                (Ask::<$of>::SEND, Ask::<$of>::SYNC, Ask::<$of>::UNPIN),
+                (Probe::<$of>::SEND, Probe::<$of>::SYNC, Probe::<$of>::UNPIN),
                 ($send, $sync, $unpin),
             )),+] {
                 assert_eq!(is, may, "Send, Sync and Unpin of {name}");
@@ -75,6 +76,20 @@ rows! {
     Runtime: NO NO YES;
     Builder: YES YES YES;
     Metrics: YES YES YES;
+    LongPolls: YES YES YES;
+    WorstCase: YES YES YES;
+    Part: YES YES YES;
+    Holder: YES YES YES;
+    Holders: YES YES YES;
+    Waiting: YES YES YES;
+    Waiters: YES YES YES;
+    WaitsFor: YES YES YES;
+
+    // A handle is for everybody else.
+    Handle: YES YES YES;
+    Drain: YES YES YES;
+    Ask<u8>: YES YES YES;
+    AskError: YES YES YES;
 
     // A waiting spawn may travel with its future. Its frame is written to behind its back, so it stays where it is, and
     // is nobody else's to look at.
@@ -83,6 +98,10 @@ rows! {
     Spawn<Local>: NO NO NO;
     SpawnLocal<Plain>: NO NO NO;
     SpawnLocal<Local>: NO NO NO;
+    SpawnWith<fn() -> Plain, Plain>: YES NO NO;
+    SpawnWith<fn() -> Local, Local>: YES NO NO;
+    Reserve: YES NO NO;
+    Reservation: YES YES YES;
     Join<Spawn<Plain>, u8>: YES NO NO;
     Join<Spawn<Plain>, Rc<u8>>: NO NO NO;
     Join<SpawnLocal<Plain>, u8>: NO NO NO;

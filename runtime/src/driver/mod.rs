@@ -17,7 +17,9 @@
 //!   armed.
 //!
 //! # Bounds
-//! 256 events a system call; what is left comes with the next. Timers and sources: see `wheel.rs` and `reactor.rs`.
+//! 256 events a system call; what is left comes with the next. Timers: [`Limits::timers_max`]; who asks for one more is told
+//! to ask again each turn, which is exact, and keeps the thread awake. Sources: [`Limits::sources_max`], an error of
+//! `register`.
 //!
 //! # Rejected
 //! A turn every so many polls: with polls of 10 ns it is all overhead, with polls of 1 ms it is far too rare.
@@ -27,6 +29,7 @@
 
 pub(crate) mod reactor;
 pub(crate) mod remote;
+mod system;
 #[cfg(target_os = "linux")]
 mod timerfd;
 pub(crate) mod wheel;
@@ -42,8 +45,10 @@ use mio::event::Source;
 use mio::{Events, Token};
 use reactor::{Direction, IoKey, Look, Reactor};
 use remote::Remote;
+pub(crate) use system::files_max;
 use wheel::{TimerKey, Wheel};
 
+use crate::bytes::table_bytes;
 use crate::clock::{self, Clock};
 use crate::scheduler::Park;
 use crate::scheduler::inbox::Doorbell;
@@ -65,6 +70,11 @@ const LOOK_EVERY_NS: u64 = 25_000;
 /// Before a wait that may last longer, memory that is kept for reuse goes back.
 const TRIM_BEFORE_NS: u64 = 100_000_000;
 
+/// ... and what went to the allocator, to the system, when it was at least so much, ...
+const TRIM_FROM_BYTES: usize = 1024 * 1024;
+/// ... and not more often than this, since it takes milliseconds.
+const TRIM_EVERY_NS: u64 = 500_000_000;
+
 /// Reactor, wheel and clock of one runtime; the owner's alone.
 pub(crate) struct Driver {
     poll: RefCell<mio::Poll>,
@@ -80,11 +90,48 @@ pub(crate) struct Driver {
     last_look_ns: Cell<u64>,
     last_system_turn_ns: Cell<u64>,
     polls_max: Cell<u32>,
+    next_trim_ns: Cell<u64>,
+    limits: Limits,
     /// Whether something outside will yet wake a task, so that a paused clock must not run ahead: blocking jobs.
     is_busy_outside: Box<dyn Fn() -> bool>,
     pub(crate) remote: &'static Remote,
     pub(crate) epoch: u32,
     local: &'static Local,
+}
+
+/// What one driver holds at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) timers_max: usize,
+    pub(crate) sources_max: usize,
+}
+
+/// What became of a timer that was asked for.
+pub(crate) enum Set {
+    Waits(TimerKey),
+    /// Its time has come.
+    Due,
+    /// As many wait as may: ask again at the next turn.
+    Full,
+}
+
+/// What so many timers take at most, the letters of those that are dropped elsewhere included.
+pub(crate) fn timer_bytes(timers: usize) -> usize {
+    table_bytes(timers, Wheel::ENTRY_BYTES).saturating_add(table_bytes(timers, size_of::<TimerKey>()))
+}
+
+/// What so many sources take at most, with a letter for each and one for each direction.
+pub(crate) fn source_bytes(sources: usize) -> usize {
+    // A node of a tree is half full at least.
+    const WAIT_BYTES: usize = 2 * 2 * size_of::<((IoKey, Direction), (i32, Waker))>() * 2;
+    table_bytes(sources, Reactor::ENTRY_BYTES)
+        .saturating_add(table_bytes(sources, size_of::<IoKey>()))
+        .saturating_add(sources.saturating_mul(WAIT_BYTES))
+}
+
+/// What a driver takes without timers and sources.
+pub(crate) fn fixed_bytes() -> usize {
+    size_of::<Driver>() + Wheel::FIXED_BYTES + EVENTS_MAX * 16
 }
 
 /// Where the driver of a home is found; made once a home.
@@ -109,6 +156,7 @@ impl Slot {
         local: &'static Local,
         paused: bool,
         resolution: Duration,
+        limits: Limits,
         is_busy_outside: Box<dyn Fn() -> bool>,
     ) -> io::Result<(Rc<Driver>, Arc<dyn Doorbell>)> {
         let poll = mio::Poll::new()?;
@@ -127,6 +175,8 @@ impl Slot {
             last_look_ns: Cell::new(0),
             last_system_turn_ns: Cell::new(0),
             polls_max: Cell::new(POLLS_MAX),
+            next_trim_ns: Cell::new(0),
+            limits,
             is_busy_outside,
             remote: self.remote,
             epoch: self.remote.open(registry),
@@ -191,9 +241,9 @@ impl Driver {
         tick.saturating_mul(self.resolution_ns)
     }
 
-    /// Wakes `waker` at `deadline` or up to one tick later; `None` if it has passed.
+    /// Wakes `waker` at `deadline` or up to one tick later, unless it has passed.
     #[inline]
-    pub(crate) fn set_timer(&self, deadline: Instant, waker: &Waker) -> Option<TimerKey> {
+    pub(crate) fn set_timer(&self, deadline: Instant, waker: &Waker) -> Set {
         let deadline_ns = self.clock.since_start_ns(deadline);
         let tick = self.tick_of(deadline_ns);
         let seen_ns = if self.clock.is_paused() { self.clock.elapsed_ns() } else { self.last_look_ns.get() };
@@ -208,10 +258,14 @@ impl Driver {
         if deadline_ns < seen_ns.saturating_add(2 * self.resolution_ns)
             && deadline_ns <= self.clock.elapsed_ns()
         {
-            return None;
+            return Set::Due;
+        }
+        // A clock that is held would stand still for one who asks again and again.
+        if self.wheel.borrow().len() >= self.limits.timers_max && !self.clock.is_paused() {
+            return if deadline_ns <= self.clock.elapsed_ns() { Set::Due } else { Set::Full };
         }
         let waker = waker.clone();
-        Some(self.wheel.borrow_mut().insert(tick, waker))
+        Set::Waits(self.wheel.borrow_mut().insert(tick, waker))
     }
 
     /// Whether a timer still waits; then `waker` is the one to wake.
@@ -242,7 +296,7 @@ impl Driver {
     }
 
     pub(crate) fn register(&self, source: &mut dyn Source) -> io::Result<IoKey> {
-        self.reactor.borrow_mut().register(self.poll.borrow().registry(), source)
+        self.reactor.borrow_mut().register(self.poll.borrow().registry(), source, self.limits.sources_max)
     }
 
     pub(crate) fn deregister(&self, key: IoKey, source: &mut dyn Source) {
@@ -380,8 +434,13 @@ impl Driver {
 }
 
 impl Park for Driver {
+    fn now_ns(&self) -> u64 {
+        self.clock.elapsed_ns()
+    }
+
     fn turn(&self) -> u32 {
         let now_ns = self.clock.elapsed_ns();
+        self.local.now_ns.set(now_ns);
         self.fire(now_ns);
         if self.clock.is_paused() {
             // Its time says nothing about how long the polls took.
@@ -420,13 +479,14 @@ impl Park for Driver {
             }
         };
         if left_ns > TRIM_BEFORE_NS {
-            self.local.cache.trim(CACHE_BYTES_IDLE);
+            self.trim();
         }
         if !may_wait() {
             return;
         }
         self.system_turn(timeout);
         let now_ns = self.clock.elapsed_ns();
+        self.local.now_ns.set(now_ns);
         self.last_look_ns.set(now_ns);
         self.last_system_turn_ns.set(now_ns);
         self.fire(now_ns);
@@ -463,6 +523,26 @@ impl Park for Driver {
 }
 
 impl Driver {
+    /// Gives back what a burst has left, before a wait that may be long. Cheap when there is nothing, and rare when not:
+    /// whoever is woken at once and waits again has not been idle.
+    fn trim(&self) {
+        self.local.cache.trim(CACHE_BYTES_IDLE);
+        let given_back = self.local.cache.given_back();
+        if given_back < TRIM_FROM_BYTES && !self.local.table.is_worth_a_trim() {
+            return;
+        }
+        let now_ns = self.last_look_ns.get();
+        if now_ns < self.next_trim_ns.get() {
+            return;
+        }
+        self.next_trim_ns.set(now_ns + TRIM_EVERY_NS);
+        self.local.cache.forget_given_back();
+        let headers = if self.local.table.is_worth_a_trim() { self.local.table.trim() } else { 0 };
+        if given_back.saturating_add(headers) >= TRIM_FROM_BYTES {
+            task::pages::trim_allocator();
+        }
+    }
+
     /// Makes the system tell again of what is ready: another thread may have missed the edge.
     #[cfg(unix)]
     fn rearm(&self, key: IoKey, fd: i32) {

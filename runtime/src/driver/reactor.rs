@@ -11,7 +11,7 @@
 //! End of file and errors stay: no edge comes after them.
 //!
 //! # Bounds
-//! As many entries as sources are open: the system's limit of files, which fails as an error of `register`.
+//! As many entries as sources are open: `Builder::max_sockets`, and the system's limit of files. Beyond, an error.
 //!
 //! # Invariants
 //! - [REACTOR-1] A token names a slot and a stamp; an event for another stamp is stale and ignored (bugs.md 46).
@@ -101,16 +101,25 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
+    /// What a source takes, in a table that doubles.
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<usize>();
+
     /// How many sources are open.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Begins to watch `source`. A failure leaves nothing behind (bugs.md 48).
-    pub(crate) fn register(&mut self, registry: &Registry, source: &mut dyn Source) -> io::Result<IoKey> {
-        if self.entries.len() >= SOURCES_MAX {
+    pub(crate) fn register(
+        &mut self,
+        registry: &Registry,
+        source: &mut dyn Source,
+        sources_max: usize,
+    ) -> io::Result<IoKey> {
+        let max = sources_max.min(SOURCES_MAX);
+        if self.entries.len() >= max {
             return Err(io::Error::other(format!(
-                "{SOURCES_MAX} sources are open, the most that one runtime can watch"
+                "{max} sockets are open, the most that this runtime watches"
             )));
         }
         self.stamp = self.stamp.wrapping_add(1);

@@ -79,6 +79,11 @@ const fn level_of(now: u64, deadline: u64) -> usize {
 }
 
 impl Wheel {
+    /// What a timer takes, in a table that doubles.
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<usize>();
+    /// What there is without timers.
+    pub(crate) const FIXED_BYTES: usize = size_of::<[[u32; SLOTS]; LEVELS]>();
+
     pub(crate) fn new() -> Self {
         Self {
             now: 0,

@@ -28,32 +28,43 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::Park;
+use super::watch::Watch;
 use crate::admission::Admission;
 use crate::sync::{Ordering, fence};
-use crate::task::{self, Finished, Home, Local};
+use crate::task::{self, Finished, Home, Local, Site};
 
 /// The tasks of one runtime and the loop over them.
 pub(crate) struct Scheduler {
     home: &'static Home,
     local: &'static Local,
     admission: &'static Admission,
+    watch: &'static Watch,
 }
 
 impl Scheduler {
     pub(crate) fn new(home: &'static Home, local: &'static Local, admission: &'static Admission) -> Self {
-        Self { home, local, admission }
+        Self { home, local, admission, watch: Watch::of(local) }
     }
 
     /// Runs tasks until `future` is ready. The caller has made this thread the owner.
-    pub(crate) fn block_on<F: Future>(&self, mut future: Pin<&mut F>, park: &impl Park) -> F::Output {
+    pub(crate) fn block_on<F: Future>(
+        &self,
+        mut future: Pin<&mut F>,
+        site: Site,
+        park: &impl Park,
+    ) -> F::Output {
         // What was asked since the last call comes first, or a program of many short calls would never attend to it.
         self.take_inbox(park);
-        let root = task::Root::new(self.home, self.local);
+        let root = task::Root::new(self.home, self.local, site);
         let mut polls_max = park.turn();
         loop {
             let mut polls = 0;
+            if self.watch.is_on() {
+                self.watch.begin(park.now_ns());
+            }
             while polls < polls_max {
                 let Some(next) = self.local.queue.pop() else { break };
+                let site = next.site_id();
                 if root.is(next) {
                     let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
                     if let Poll::Ready(output) = root.poll(poll) {
@@ -61,6 +72,9 @@ impl Scheduler {
                     }
                 } else if let Some(finished) = task::run(self.local, next) {
                     self.carry_out(finished);
+                }
+                if self.watch.is_on() {
+                    self.watch.end(self.local, site, park.now_ns());
                 }
                 polls += 1;
             }
@@ -77,8 +91,8 @@ impl Scheduler {
 
     /// [LOOP-3]
     #[inline(always)]
-    fn carry_out(&self, Finished { place, future_bytes, joiner }: Finished) {
-        self.admission.release((self.home, self.local), place, future_bytes);
+    fn carry_out(&self, Finished { place, bytes, joiner }: Finished) {
+        self.admission.release((self.home, self.local), place, bytes);
         joiner.wake();
     }
 
@@ -116,6 +130,7 @@ impl Scheduler {
         while !self.home.shared.inbox.is_quiet() {
             self.take_inbox(park);
         }
+        self.admission.end();
         self.admission.trim();
     }
 }

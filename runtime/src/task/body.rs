@@ -26,7 +26,7 @@
 //! `vtable.rs`, the only caller that knows the types.
 
 use core::alloc::Layout;
-use core::mem::{ManuallyDrop, MaybeUninit};
+use core::mem::MaybeUninit;
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
 use crate::sync::{Cell, UnsafeCell};
@@ -105,18 +105,19 @@ impl Body {
     /// The body is empty and this thread's to touch ([BODY-1], [BODY-2]).
     #[inline(always)]
     pub(crate) unsafe fn put<T>(&self, cache: &Cache, value: T) {
-        let value = ManuallyDrop::new(value);
-        // SAFETY: forwarded from the caller; the value is forgotten here, so it moves.
-        unsafe { self.put_from(cache, (&raw const value).cast::<T>()) }
+        // SAFETY: forwarded from the caller.
+        let at = unsafe { self.room::<T>(cache) };
+        // SAFETY: [BODY-1] `at` is empty memory of T's size and alignment, the words or a block of T's class.
+        unsafe { at.write(value) }
     }
 
-    /// As [`put`](Self::put), straight from where the value lies: a future is copied once on its way in.
+    /// Room for a `T`, which the caller writes there: a future is copied once on its way in.
     ///
     /// # Safety
-    /// As for [`put`](Self::put); and `value` points at a `T` that the caller gives up.
+    /// As for [`put`](Self::put).
     #[inline(always)]
-    pub(crate) unsafe fn put_from<T>(&self, cache: &Cache, value: *const T) {
-        let at: *mut T = match const { placement(Layout::new::<T>()) } {
+    pub(crate) unsafe fn room<T>(&self, cache: &Cache) -> *mut T {
+        match const { placement(Layout::new::<T>()) } {
             Placement::Nowhere => std::ptr::dangling_mut(),
             Placement::Inline => self.0.with_mut(|words| words.cast()),
             _ => {
@@ -125,10 +126,7 @@ impl Body {
                 self.0.with_mut(|words| unsafe { words.cast::<*mut u8>().write(block) });
                 block.cast()
             }
-        };
-        // SAFETY: [BODY-1] `at` is empty memory of T's size and alignment, the words or a block of T's class, and the value
-        // lies elsewhere.
-        unsafe { at.copy_from_nonoverlapping(value, 1) }
+        }
     }
 
     /// Where the value lies.
@@ -177,6 +175,14 @@ impl Body {
     }
 }
 
+/// What the blocks of so many tasks with so many bytes in all take at most: a class wastes up to half of what is in it, or
+/// what the smallest class is larger, and the allocator adds two words a block. How it lays them out is its own.
+#[cfg(not(anteroom_loom))]
+pub(crate) const fn worst_bytes(bytes: usize, tasks: usize) -> usize {
+    let each = CLASS_BYTES_MIN + 2 * size_of::<usize>();
+    bytes.saturating_add(bytes / 2).saturating_add(tasks.saturating_mul(each))
+}
+
 /// Free blocks of one class, linked through their own first words.
 struct FreeBlock {
     next: *mut FreeBlock,
@@ -186,16 +192,31 @@ struct FreeBlock {
 pub(crate) struct Cache {
     free: [Cell<*mut FreeBlock>; CLASSES],
     bytes: Cell<usize>,
+    /// How many bytes went back to the allocator since somebody last asked.
+    given_back: Cell<usize>,
 }
 
 impl Cache {
     pub(crate) fn new() -> Self {
-        Self { free: std::array::from_fn(|_| Cell::new(std::ptr::null_mut())), bytes: Cell::new(0) }
+        Self {
+            free: std::array::from_fn(|_| Cell::new(std::ptr::null_mut())),
+            bytes: Cell::new(0),
+            given_back: Cell::new(0),
+        }
     }
 
     /// How much free memory is kept just now.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// How many bytes went back to the allocator, which may keep them, since [`forget_given_back`](Self::forget_given_back).
+    pub(crate) fn given_back(&self) -> usize {
+        self.given_back.get()
+    }
+
+    pub(crate) fn forget_given_back(&self) {
+        self.given_back.set(0);
     }
 
     #[inline(always)]
@@ -232,6 +253,9 @@ impl Cache {
             }
             _ => layout,
         };
+        if let Some(cache) = cache {
+            cache.given_back.set(cache.given_back.get().saturating_add(exact.size()));
+        }
         // SAFETY: `allocate` used this same layout for it.
         unsafe { dealloc(block, exact) }
     }
@@ -241,6 +265,7 @@ impl Cache {
         for class in (0..CLASSES).rev() {
             while self.bytes.get() > keep_bytes && !self.free[class].get().is_null() {
                 let block = self.allocate(class_layout(class));
+                self.given_back.set(self.given_back.get().saturating_add(class_bytes(class)));
                 // SAFETY: it has just left the list, and was allocated with its class's layout.
                 unsafe { dealloc(block, class_layout(class)) }
             }

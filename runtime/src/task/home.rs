@@ -25,19 +25,23 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::task::Waker;
 
 use super::body::Cache;
 use super::queue::Queue;
+use super::site::Sites;
 use super::table::Table;
 use super::{DETACH, Header, JOIN, WAKE};
 use crate::scheduler::inbox::Inbox;
 use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local};
 
 /// How many tasks other threads can name at once before the owner has to look through all of them.
-const INBOX_ITEMS: usize = if cfg!(anteroom_loom) { 1 } else { 256 };
+pub(super) const INBOX_ITEMS: usize = if cfg!(anteroom_loom) { 1 } else { 256 };
+
+/// In what units a header notes when its task was admitted: 17 ms, so that 32 bits last two years.
+pub(crate) const SINCE_NS: u64 = 1 << 24;
 
 /// The memory of one runtime; see the module's doc.
 pub(crate) struct Home {
@@ -64,6 +68,11 @@ pub(crate) struct Local {
     pub(crate) current: Cell<Option<&'static Header>>,
     /// How many more operations it may complete before it must yield.
     pub(super) budget: Cell<u32>,
+    /// The time at which the driver last looked at its clock, for notes of when something happened.
+    pub(crate) now_ns: Cell<u64>,
+    pub(crate) sites: Sites,
+    /// Bytes that tasks declared beyond their size, by header; as many as there are such tasks.
+    declared: RefCell<HashMap<usize, usize>>,
     /// What the layers above keep for the owner of this home, one of a type.
     layers: RefCell<Vec<&'static dyn Any>>,
 }
@@ -87,6 +96,9 @@ impl Home {
                 cache: Cache::new(),
                 current: Cell::new(None),
                 budget: Cell::new(0),
+                now_ns: Cell::new(0),
+                sites: Sites::new(),
+                declared: RefCell::new(HashMap::new()),
                 layers: RefCell::new(Vec::new()),
             },
         }))
@@ -152,6 +164,32 @@ impl Shared {
 }
 
 impl Local {
+    /// When it is, as a header notes it.
+    #[inline(always)]
+    pub(super) fn since(&self) -> u32 {
+        (self.now_ns.get() / SINCE_NS) as u32
+    }
+
+    /// How long ago a header's note was written; whatever is longer ago than two years is shown as less.
+    pub(crate) fn age_ns(&self, since: u32) -> u64 {
+        u64::from(self.since().wrapping_sub(since)) * SINCE_NS
+    }
+
+    #[cold]
+    pub(super) fn declare(&self, task: &'static Header, bytes: usize) {
+        self.declared.borrow_mut().insert(std::ptr::from_ref(task).addr(), bytes);
+    }
+
+    #[cold]
+    pub(super) fn take_declared(&self, task: &'static Header) -> usize {
+        self.declared.borrow_mut().remove(&std::ptr::from_ref(task).addr()).unwrap_or(0)
+    }
+
+    /// What a task declared beyond its size.
+    pub(crate) fn declared(&self, task: &'static Header) -> usize {
+        self.declared.borrow().get(&std::ptr::from_ref(task).addr()).copied().unwrap_or(0)
+    }
+
     /// The layer of type `T` that belongs to this home, made when it is first asked for and kept as long as the home.
     pub(crate) fn layer<T: Any>(&self, make: impl FnOnce() -> T) -> &'static T {
         if let Some(found) = self.layers.borrow().iter().find_map(|layer| layer.downcast_ref()) {
@@ -211,10 +249,18 @@ pub(crate) struct Entered<'a> {
 }
 
 impl Header {
+    /// The owner's half of its home, if this thread is the owner and inside the runtime.
+    #[inline(always)]
+    pub(super) fn local(&'static self) -> Option<&'static Local> {
+        let current = CURRENT.with(std::cell::Cell::get)?;
+        // Ordering: Relaxed; an address to compare.
+        std::ptr::eq(current, self.home.load(Ordering::Relaxed)).then_some(&current.local)
+    }
+
     /// Wakes the task that lives here, if it is still the one of `generation`; from any thread.
     #[inline(always)]
     pub(super) fn wake(&'static self, generation: u32) {
-        match self.home.local() {
+        match self.local() {
             Some(local) => {
                 if self.snapshot().generation() == generation {
                     self.wake_local(local);
@@ -228,7 +274,10 @@ impl Header {
     fn wake_foreign(&'static self, generation: u32) {
         // The load cannot be older than the task: whoever holds its waker got it after the state was stored.
         if self.snapshot().generation() == generation {
-            self.home.shared.post(self, WAKE);
+            // Without a home there is no task, and the generation was the first of all.
+            if let Some(home) = self.home() {
+                home.shared.post(self, WAKE);
+            }
         }
     }
 }

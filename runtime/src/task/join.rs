@@ -25,9 +25,10 @@ use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::sync::{Mutex, PoisonError};
 
+use super::home::Shared;
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
-use super::{ABORT, FREE, Header, Local, attend, spend, waker};
+use super::{ABORT, FREE, Header, Local, WaitsFor, attend, spend, waits_for, waker};
 use crate::sync::Ordering;
 
 /// A spawned task: await it for its output.
@@ -75,9 +76,9 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn abort(&self) {
         let Some(task) = self.task else { return };
-        match task.home.local() {
+        match task.local() {
             Some(local) => task.abort_local(local),
-            None => task.home.shared.post(task, ABORT),
+            None => shared(task).post(task, ABORT),
         }
     }
 
@@ -138,6 +139,11 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// What any thread may touch of the home of a task with a handle.
+fn shared(task: &'static Header) -> &'static Shared {
+    &task.home().expect("[TABLE-3] a header with a handle is not given back").shared
+}
+
 /// Takes what a finished task left; the header is still to be recycled.
 ///
 /// # Safety
@@ -171,7 +177,7 @@ fn take<T>(task: &'static Header, local: Option<&Local>) -> Result<T, JoinError>
             debug_assert_eq!(action, Action::Recycle);
             local.table.give_back(task);
         }
-        None => task.home.shared.post(task, FREE),
+        None => shared(task).post(task, FREE),
     }
     result
 }
@@ -182,7 +188,7 @@ impl<T> Future for JoinHandle<T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let task = self.task.expect("a JoinHandle was polled after it was ready");
-        let result = match task.home.local() {
+        let result = match task.local() {
             Some(local) => ready!(poll_local(task, local, cx)),
             None => ready!(poll_foreign(task, cx)),
         };
@@ -200,6 +206,7 @@ fn poll_local<T>(task: &'static Header, local: &Local, cx: &Context<'_>) -> Poll
     }
     if task.apply(Event::Join) == Action::Watch {
         task.set_joiner(cx.waker());
+        waits_for(WaitsFor::JOIN);
         return Poll::Pending;
     }
     ready!(spend(cx));
@@ -209,13 +216,14 @@ fn poll_local<T>(task: &'static Header, local: &Local, cx: &Context<'_>) -> Poll
 #[cold]
 fn poll_foreign<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, JoinError>> {
     if !task.snapshot().is_done() {
-        task.home.shared.post_join(task, cx.waker().clone());
+        shared(task).post_join(task, cx.waker().clone());
         // [JOIN-2] Looked at again after the bit was set; the fence is in `post`'s ring, and at the end of a runtime.
         crate::sync::fence(Ordering::SeqCst);
         if cfg!(anteroom_bug = "join_no_second_look") || !task.snapshot().is_done() {
+            waits_for(WaitsFor::JOIN);
             return Poll::Pending;
         }
-        drop(task.home.shared.take_join(task));
+        drop(shared(task).take_join(task));
     }
     Poll::Ready(take(task, None))
 }
@@ -224,7 +232,7 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
-        let local = task.home.local();
+        let local = task.local();
         if task.snapshot().is_done() {
             if local.is_some_and(|_| task.foreign.load(Ordering::Relaxed) != 0) {
                 attend(local.expect("just seen"), task);
@@ -246,7 +254,7 @@ impl<T> Drop for JoinHandle<T> {
 /// Lets a live task go, from a thread that is not the owner.
 #[cold]
 fn detach_foreign<T>(task: &'static Header) {
-    if !task.home.shared.post_detach(task) {
+    if !shared(task).post_detach(task) {
         drop(take::<T>(task, None));
     }
 }

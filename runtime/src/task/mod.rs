@@ -18,8 +18,8 @@
 //! |---|---|---|
 //! | `state` | the owner, with plain stores | anyone |
 //! | `foreign` | anyone, `fetch_or`; the owner takes it with `swap(0)` | the owner |
-//! | `home` | nobody, after the header was made | anyone |
-//! | `vtable`, `place`, `joiner`, `next` | the owner | the owner |
+//! | `home` | the owner, with the same value each time; zero while the header is given back to the system | anyone |
+//! | `vtable`, `joiner`, `next`, and what is known of the task | the owner | the owner |
 //! | `body` | the owner until `Done`, then the handle, wherever it is | the same |
 //!
 //! # Invariants
@@ -41,12 +41,19 @@
 //! costs less than 8.
 //!
 //! # Read next
-//! `state.rs`, then `home.rs`, `table.rs`, `body.rs`, `vtable.rs`, `waker.rs`, `join.rs`, `waiter.rs`.
+//! `state.rs`, then `home.rs`, `table.rs`, `body.rs`, `vtable.rs`, `waker.rs`, `join.rs`, `waiter.rs`, `desk.rs`.
 
 pub(crate) mod body;
+pub(crate) mod desk;
 pub(crate) mod home;
 mod join;
+mod joiner;
+pub(crate) mod pages;
 mod queue;
+mod reason;
+mod root;
+mod seed;
+pub(crate) mod site;
 mod state;
 mod table;
 mod vtable;
@@ -61,11 +68,19 @@ pub(crate) use home::Entered;
 pub(crate) use home::{Home, Local, Owner, current};
 pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
-use state::{Action, Event, Outcome, Phase, Snapshot, next};
+use joiner::{Joiner, JoinerKind};
+pub use reason::WaitsFor;
+pub(crate) use reason::waits_for;
+pub(crate) use root::Root;
+pub(crate) use seed::{Plant, Seat, Seed, Whole, With};
+pub(crate) use site::Site;
+use site::SiteId;
+pub(crate) use state::Phase;
+use state::{Action, Event, Outcome, Snapshot, next};
 use vtable::VTable;
 pub(crate) use vtable::{Payload, quietly};
 
-use crate::sync::{AtomicU32, Cell, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
 
 /// How many operations a task may complete in one poll before it must let others run.
 pub(crate) const BUDGET: u32 = 128;
@@ -85,17 +100,65 @@ const FREE: u32 = 1 << 4;
 #[repr(u8)]
 pub(crate) enum Place {
     /// The future of `block_on`: it is always admitted.
-    Root,
-    Task,
-    Service,
+    Root = 0,
+    Task = 1,
+    Service = 2,
 }
 
-/// Whoever awaits a task, in one word: the data of a waker of ours, or the address of a boxed one.
+/// What a task was admitted with.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) place: Place,
+    /// What was paid for: the size of the future, and what was declared besides.
+    pub(crate) bytes: usize,
+    pub(crate) site: Site,
+}
+
+/// Three things about a task in one byte: its place, whether it declared more bytes than its size, and the kind of its
+/// joiner. All zero for a header that was never used.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum JoinerKind {
-    None,
-    Own,
-    Boxed,
+struct Marks(u8);
+
+impl Marks {
+    const NONE: Marks = Marks(0);
+    const JOINER: u8 = 0b11;
+    const PLACE_SHIFT: u8 = 2;
+    const PLACE: u8 = 0b11 << Self::PLACE_SHIFT;
+    const DECLARED: u8 = 1 << 4;
+
+    /// Of a new task, which nobody joins yet.
+    #[inline(always)]
+    const fn new(place: Place, declared: bool) -> Self {
+        Marks((place as u8) << Self::PLACE_SHIFT | if declared { Self::DECLARED } else { 0 })
+    }
+
+    #[inline(always)]
+    const fn place(self) -> Place {
+        match (self.0 & Self::PLACE) >> Self::PLACE_SHIFT {
+            0 => Place::Root,
+            1 => Place::Task,
+            _ => Place::Service,
+        }
+    }
+
+    #[inline(always)]
+    const fn declared(self) -> bool {
+        self.0 & Self::DECLARED != 0
+    }
+
+    #[inline(always)]
+    const fn joiner(self) -> JoinerKind {
+        match self.0 & Self::JOINER {
+            0 => JoinerKind::None,
+            1 => JoinerKind::Own,
+            _ => JoinerKind::Boxed,
+        }
+    }
+
+    #[inline(always)]
+    const fn with_joiner(self, kind: JoinerKind) -> Self {
+        Marks(self.0 & !Self::JOINER | kind as u8)
+    }
 }
 
 /// A task's 64 bytes; see the module's doc for who may touch which.
@@ -103,13 +166,18 @@ enum JoinerKind {
 pub(crate) struct Header {
     state: AtomicU32,
     foreign: AtomicU32,
-    home: &'static Home,
-    vtable: Cell<&'static VTable>,
+    /// Null until it is first handed out, and while its memory is given back.
+    home: AtomicPtr<Home>,
+    vtable: Cell<Option<&'static VTable>>,
     joiner: Cell<*const ()>,
     next: Cell<Option<&'static Header>>,
     body: body::Body,
-    joiner_kind: Cell<JoinerKind>,
-    place: Cell<Place>,
+    marks: Cell<Marks>,
+    /// What the last poll ran into.
+    reasons: Cell<WaitsFor>,
+    site: Cell<SiteId>,
+    /// When it was admitted, in units of [`home::SINCE_NS`].
+    since: Cell<u32>,
 }
 
 #[cfg(not(anteroom_loom))]
@@ -129,53 +197,42 @@ impl fmt::Debug for Header {
 #[must_use = "the place must be given on and the joiner woken"]
 pub(crate) struct Finished {
     pub(crate) place: Place,
-    pub(crate) future_bytes: usize,
+    /// What it was admitted with.
+    pub(crate) bytes: usize,
     pub(crate) joiner: Joiner,
 }
 
-/// Somebody to be told that a task is done.
-#[must_use]
-pub(crate) enum Joiner {
-    None,
-    Own(*const ()),
-    Boxed(Box<Waker>),
-}
-
-impl Joiner {
-    #[inline(always)]
-    pub(crate) fn wake(self) {
-        match self {
-            Joiner::None => {}
-            // SAFETY: [WAKER-1] `Own` is made only in `Header::take_joiner`, of what `own_data` gave.
-            Joiner::Own(data) => unsafe { waker::wake_data(data) },
-            Joiner::Boxed(waker) => quietly(|| waker.wake()),
-        }
-    }
-}
-
-/// Puts `future` into a header and schedules it. The caller has paid for `place`.
+/// Puts `future` into a header and schedules it. The caller has paid for it by `terms`.
 #[inline(always)]
-pub(crate) fn spawn<F: Future>(at: (&'static Home, &Local), place: Place, future: F) -> &'static Header {
-    let future = core::mem::ManuallyDrop::new(future);
+pub(crate) fn spawn<F: Future>(at: (&'static Home, &Local), terms: Terms, future: F) -> &'static Header {
+    let future = core::mem::ManuallyDrop::new(Whole(future));
     // SAFETY: the future is forgotten here, so it moves.
-    unsafe { spawn_from(at, place, (&raw const future).cast::<F>()) }
+    unsafe { spawn_from(at, terms, (&raw const future).cast::<Whole<F>>()) }
 }
 
-/// As [`spawn`], straight from where the future lies.
+/// As [`spawn`], straight from where what becomes the future lies.
 ///
 /// # Safety
-/// `future` points at an `F` that the caller gives up.
+/// `seed` points at an `S` that the caller gives up.
 #[inline(always)]
-unsafe fn spawn_from<F: Future>(
+unsafe fn spawn_from<S: seed::Plant>(
     (home, local): (&'static Home, &Local),
-    place: Place,
-    future: *const F,
+    terms: Terms,
+    seed: *const S,
 ) -> &'static Header {
     let task = local.table.take(home);
-    // SAFETY: [BODY-1] a header from the table is free, so its body is empty and the owner's; the rest is the caller's word.
-    unsafe { task.body.put_from(&local.cache, future) };
-    task.vtable.set(VTable::of::<F>());
-    task.place.set(place);
+    // SAFETY: [BODY-1] a header from the table is free, so its body is empty and the owner's.
+    let at = unsafe { task.body.room::<S::Task>(&local.cache) };
+    // SAFETY: [BODY-1] `at` is room for a task of this type; the rest is the caller's word.
+    unsafe { S::plant(seed, at) };
+    task.vtable.set(Some(VTable::of::<S::Task>()));
+    task.site.set(local.sites.id(terms.site));
+    task.since.set(local.since());
+    let declared = terms.bytes - size_of::<S::Task>();
+    task.marks.set(Marks::new(terms.place, declared != 0));
+    if declared != 0 {
+        local.declare(task, declared);
+    }
     let action = task.apply(Event::Spawn { handle: true });
     debug_assert_eq!(action, Action::Enqueue);
     local.queue.push(task);
@@ -193,8 +250,9 @@ pub(crate) fn run(local: &Local, task: &'static Header) -> Option<Finished> {
     let mut cx = Context::from_waker(&waker);
     local.current.set(Some(task));
     local.budget.set(BUDGET);
+    task.reasons.set(WaitsFor::NOTHING_KNOWN);
     // SAFETY: [VTABLE-1] [TASK-2] the task has just been set running by this thread, and its body holds its future.
-    let polled = unsafe { (task.vtable.get().poll)(task, local, &mut cx) };
+    let polled = unsafe { (task.vtable().poll)(task, local, &mut cx) };
     local.current.set(None);
     match polled {
         Poll::Ready(outcome) => Some(finish(local, task, outcome)),
@@ -214,81 +272,23 @@ fn cancel(local: &Local, task: &'static Header) -> Finished {
     // The future's drop may spawn, wake and look for the current task, as its poll may.
     local.current.set(Some(task));
     // SAFETY: [VTABLE-1] [TASK-2] the action `Cancel` comes with the task running, and its future was not yet dropped.
-    let outcome = unsafe { (task.vtable.get().cancel)(task, local) };
+    let outcome = unsafe { (task.vtable().cancel)(task, local) };
     local.current.set(None);
     finish(local, task, outcome)
 }
 
 #[inline(always)]
 fn finish(local: &Local, task: &'static Header, outcome: Outcome) -> Finished {
-    let finished = Finished {
-        place: task.place.get(),
-        future_bytes: task.vtable.get().future_bytes,
-        joiner: task.take_joiner(),
-    };
+    let marks = task.marks.get();
+    let mut bytes = task.vtable().future_bytes;
+    if marks.declared() {
+        bytes += local.take_declared(task);
+    }
+    let finished = Finished { place: marks.place(), bytes, joiner: task.take_joiner() };
     if task.apply(Event::Finish(outcome)) == Action::Recycle {
         local.table.give_back(task);
     }
     finished
-}
-
-/// The future of `block_on`: it has a header for its waker and its turn in the queue, but lies in the caller's frame.
-pub(crate) struct Root {
-    task: &'static Header,
-    local: &'static Local,
-}
-
-impl Root {
-    /// Scheduled at once, at the tail.
-    pub(crate) fn new(home: &'static Home, local: &'static Local) -> Self {
-        let task = local.table.take(home);
-        task.vtable.set(VTable::root());
-        task.place.set(Place::Root);
-        let action = task.apply(Event::Spawn { handle: false });
-        debug_assert_eq!(action, Action::Enqueue);
-        local.queue.push(task);
-        Self { task, local }
-    }
-
-    #[inline(always)]
-    pub(crate) fn is(&self, task: &'static Header) -> bool {
-        core::ptr::eq(self.task, task)
-    }
-
-    /// Polls it, when the queue says that it is its turn.
-    pub(crate) fn poll<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        let action = self.task.apply(Event::StartPoll);
-        debug_assert_eq!(action, Action::Poll);
-        let waker = waker::waker(self.task, self.task.snapshot().generation());
-        self.local.current.set(Some(self.task));
-        self.local.budget.set(BUDGET);
-        let polled = poll(&mut Context::from_waker(&waker));
-        self.local.current.set(None);
-        if polled.is_pending() && self.task.apply(Event::PollPending) == Action::Enqueue {
-            self.local.queue.push(self.task);
-        }
-        polled
-    }
-}
-
-impl Drop for Root {
-    /// Ready, or its poll panicked: then its header is running. Were the loop itself to unwind, it can be in any phase.
-    fn drop(&mut self) {
-        self.local.current.set(None);
-        match self.task.snapshot().phase() {
-            Phase::Running | Phase::Notified => {}
-            phase => {
-                if phase == Phase::Scheduled {
-                    self.local.queue.remove(self.task);
-                }
-                let action = self.task.apply(Event::Shutdown);
-                debug_assert_eq!(action, Action::Cancel);
-            }
-        }
-        let action = self.task.apply(Event::Finish(Outcome::Value));
-        debug_assert_eq!(action, Action::Recycle);
-        self.local.table.give_back(self.task);
-    }
 }
 
 /// Ends every live task that is not being polled: its future is dropped here, its handle learns that it was cancelled.
@@ -321,7 +321,7 @@ pub(crate) fn attend(local: &Local, task: &'static Header) {
         task.abort_local(local);
     }
     if asked & JOIN != 0 {
-        if let Some(waker) = task.home.shared.take_join(task) {
+        if let Some(waker) = task.home().and_then(|home| home.shared.take_join(task)) {
             if asked & (DETACH | FREE) != 0 {
                 quietly(|| drop(waker));
             } else {
@@ -342,7 +342,7 @@ pub(crate) fn attend(local: &Local, task: &'static Header) {
 /// Looks through all headers, after the inbox has turned some away.
 #[cold]
 pub(crate) fn attend_all(local: &Local) {
-    local.table.for_each(|task| attend(local, task));
+    local.table.for_each_ever(|task| attend(local, task));
 }
 
 /// One operation of the current task's budget; when it has none left it is woken and must return `Pending`.
@@ -361,19 +361,96 @@ pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
     }
 }
 
+/// What the headers of so many tasks take at most, whole chunks.
+#[cfg(not(anteroom_loom))]
+pub(crate) fn header_bytes(tasks: usize) -> usize {
+    table::headers_for(tasks).saturating_mul(size_of::<Header>())
+}
+
+/// What the table of declared bytes of so many tasks takes at most.
+#[cfg(not(anteroom_loom))]
+pub(crate) fn declared_bytes(tasks: usize) -> usize {
+    // A hash table is at most seven eighths full, with a byte of its own for each entry; and both while it grows.
+    let buckets = (tasks + tasks / 7 + 1).next_power_of_two();
+    buckets.saturating_mul(size_of::<(usize, usize)>() + 1) / 2 * 3 + 64
+}
+
+/// What a home takes besides.
+#[cfg(not(anteroom_loom))]
+pub(crate) fn fixed_bytes() -> usize {
+    size_of::<Home>() + home::INBOX_ITEMS * 32 + desk::ERRANDS_MAX * 256
+}
+
+/// What is known of a live task, for whoever asks what fills a runtime.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) id: TaskId,
+    pub(crate) place: Place,
+    pub(crate) bytes: usize,
+    pub(crate) site: Option<Site>,
+    pub(crate) age_ns: u64,
+    pub(crate) waits_for: WaitsFor,
+    /// It is polled, or will be: it waits for nothing.
+    pub(crate) is_ready: bool,
+}
+
+/// Calls `each` with every live task. Looks at every header.
+pub(crate) fn for_each_live(local: &Local, mut each: impl FnMut(Known)) {
+    local.table.for_each(|task| {
+        let phase = task.snapshot().phase();
+        if matches!(phase, Phase::Free | Phase::Done) {
+            return;
+        }
+        let marks = task.marks.get();
+        let declared = if marks.declared() { local.declared(task) } else { 0 };
+        each(Known {
+            id: TaskId::of(task),
+            place: marks.place(),
+            bytes: task.vtable().future_bytes + declared,
+            site: local.sites.place(task.site.get()),
+            age_ns: local.age_ns(task.since.get()),
+            waits_for: task.reasons.get(),
+            is_ready: phase != Phase::Idle,
+        });
+    });
+}
+
 impl Header {
-    fn new(home: &'static Home) -> Self {
+    /// All zero, as memory is that the system has taken back and given again ([TABLE-3]).
+    fn new() -> Self {
         Self {
             state: AtomicU32::new(Snapshot::FREE.bits()),
             foreign: AtomicU32::new(0),
-            home,
-            vtable: Cell::new(VTable::root()),
+            home: AtomicPtr::new(core::ptr::null_mut()),
+            vtable: Cell::new(None),
             joiner: Cell::new(core::ptr::null()),
             next: Cell::new(None),
             body: body::Body::new(),
-            joiner_kind: Cell::new(JoinerKind::None),
-            place: Cell::new(Place::Root),
+            marks: Cell::new(Marks::NONE),
+            reasons: Cell::new(WaitsFor::NOTHING_KNOWN),
+            site: Cell::new(SiteId::NONE),
+            since: Cell::new(0),
         }
+    }
+
+    /// Whose it is; `None` while its memory is given back, when there is nobody to tell anything.
+    #[inline(always)]
+    fn home(&self) -> Option<&'static Home> {
+        // Ordering: Relaxed; it is null or this one value, whose contents were there before any header was handed out.
+        let home = self.home.load(Ordering::Relaxed);
+        // SAFETY: [TABLE-1] not null, it is the home that `Table::link` was given, which lives for ever.
+        unsafe { home.as_ref() }
+    }
+
+    #[inline(always)]
+    fn vtable(&self) -> &'static VTable {
+        self.vtable.get().expect("[VTABLE-1] set when it was spawned")
+    }
+
+    /// The number of where its task was spawned.
+    #[inline(always)]
+    pub(crate) fn site_id(&self) -> SiteId {
+        self.site.get()
     }
 
     #[inline(always)]
@@ -422,7 +499,7 @@ impl Header {
         }
         match outcome {
             // SAFETY: [VTABLE-1] the task is done with a value that its handle, now gone, did not take.
-            Some(Outcome::Value) => unsafe { (self.vtable.get().drop_output)(self, local) },
+            Some(Outcome::Value) => unsafe { (self.vtable().drop_output)(self, local) },
             Some(Outcome::Panic) => {
                 // SAFETY: [BODY-1] after a panic the body holds the payload, which the handle did not take.
                 let payload = unsafe { self.body.take::<Payload>(Some(&local.cache)) };
@@ -439,51 +516,6 @@ impl Header {
             quietly(|| waker.wake());
         } else if let Joiner::Boxed(old) = self.replace_joiner(waker) {
             quietly(|| drop(old));
-        }
-    }
-
-    /// Remembers whom to wake; only another's waker is cloned.
-    #[inline(always)]
-    fn set_joiner(&self, waker: &Waker) {
-        let old = match waker::own_data(waker) {
-            Some(data) => self.replace_joiner_data(data),
-            None => self.replace_joiner(waker.clone()),
-        };
-        if let Joiner::Boxed(waker) = old {
-            quietly(|| drop(waker));
-        }
-    }
-
-    /// Remembers whom to wake, and gives back who was to be.
-    fn replace_joiner(&self, waker: Waker) -> Joiner {
-        if let Some(data) = waker::own_data(&waker) {
-            return self.replace_joiner_data(data);
-        }
-        let old = self.take_joiner();
-        self.joiner.set(Box::into_raw(Box::new(waker)).cast_const().cast());
-        self.joiner_kind.set(JoinerKind::Boxed);
-        old
-    }
-
-    #[inline(always)]
-    fn replace_joiner_data(&self, data: *const ()) -> Joiner {
-        let old = self.take_joiner();
-        self.joiner.set(data);
-        self.joiner_kind.set(JoinerKind::Own);
-        old
-    }
-
-    #[inline(always)]
-    fn take_joiner(&self) -> Joiner {
-        match self.joiner_kind.replace(JoinerKind::None) {
-            JoinerKind::None => Joiner::None,
-            JoinerKind::Own => Joiner::Own(self.joiner.get()),
-            JoinerKind::Boxed => {
-                let waker = self.joiner.get().cast_mut().cast::<Waker>();
-                // SAFETY: [TASK-1] only the owner writes the joiner; the kind said that a box was leaked into it, and has
-                // just been taken, so the box is taken back once.
-                Joiner::Boxed(unsafe { Box::from_raw(waker) })
-            }
         }
     }
 }

@@ -4,11 +4,14 @@
 //! A waker holds a header's address and no count. It may be used long after its task, and after its runtime.
 //!
 //! # Idea
-//! Headers are cut from chunks that are never given back, so that an address once handed out always points at one, with
+//! Headers are cut from chunks that are never unmapped, so that an address once handed out always points at one, with
 //! the generation to tell whether it is still the same task. A free header is linked through the link of the run queue.
+//! After a burst the pages of wholly free chunks go back to the system; the addresses stay.
 //!
 //! # Invariants
 //! - [TABLE-1] A header's address is valid for ever, and its home never changes.
+//! - [TABLE-3] A header that is free and in no list may read as zeros at any time, when its pages were given back: then it
+//!   has no home, and whoever wakes it does nothing. A header with a task or a handle is never free.
 //! - [TABLE-2] There are at most as many headers as places plus kept handles, rounded up to a chunk.
 //!
 //! # Rejected
@@ -21,8 +24,13 @@
 
 use std::cell::RefCell;
 
+use super::pages::{CAN_DISCARD, discard};
+use super::state::Phase;
 use super::{Header, Home};
-use crate::sync::Cell;
+use crate::sync::{Cell, Ordering};
+
+/// The length of the chunks that take most of the memory: 256 KiB.
+const CHUNK_LEN_MAX: usize = 4096;
 
 /// How many headers the next chunk has when there are already so many.
 const fn chunk_len(headers: usize) -> usize {
@@ -32,20 +40,46 @@ const fn chunk_len(headers: usize) -> usize {
     match headers {
         0 => 64,
         1..1088 => 1024,
-        _ => 4096,
+        _ => CHUNK_LEN_MAX,
     }
+}
+
+/// How many headers there are when so many are needed.
+#[cfg(not(anteroom_loom))]
+pub(super) fn headers_for(needed: usize) -> usize {
+    let mut headers = 0;
+    while headers < needed.min(4 * CHUNK_LEN_MAX) {
+        headers += chunk_len(headers);
+    }
+    headers.max(
+        needed.saturating_add(CHUNK_LEN_MAX) / CHUNK_LEN_MAX * CHUNK_LEN_MAX * usize::from(needed > headers),
+    )
 }
 
 /// All headers of one home, and those that are free.
 pub(crate) struct Table {
-    chunks: RefCell<Vec<&'static [Header]>>,
+    chunks: RefCell<Vec<Chunk>>,
     free: Cell<Option<&'static Header>>,
     taken: Cell<usize>,
+    /// Headers that are taken or in the list.
+    linked: Cell<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct Chunk {
+    headers: &'static [Header],
+    /// Whether its free headers are in the list; else its memory was given back.
+    is_linked: bool,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Self { chunks: RefCell::new(Vec::new()), free: Cell::new(None), taken: Cell::new(0) }
+        Self {
+            chunks: RefCell::new(Vec::new()),
+            free: Cell::new(None),
+            taken: Cell::new(0),
+            linked: Cell::new(0),
+        }
     }
 
     /// A free header; a new chunk is cut when there is none.
@@ -73,28 +107,126 @@ impl Table {
         self.taken.get()
     }
 
+    /// How many headers take memory, in use or not.
+    pub(crate) fn resident(&self) -> usize {
+        self.linked.get()
+    }
+
     #[cold]
     fn grow(&self, home: &'static Home) -> &'static Header {
         let mut chunks = self.chunks.borrow_mut();
-        let headers: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-        let chunk: Box<[Header]> = (0..chunk_len(headers)).map(|_| Header::new(home)).collect();
-        // [TABLE-1]: leaked on purpose, and kept by a home that is leaked too and recycled.
-        let chunk: &'static [Header] = Box::leak(chunk);
-        super::waker::assert_room_for_generation(chunk);
-        chunks.push(chunk);
-        for header in chunk.iter().rev() {
-            header.next.set(self.free.replace(Some(header)));
-        }
-        &chunk[0]
+        let given_back = chunks.iter_mut().find(|chunk| !chunk.is_linked);
+        let headers = match given_back {
+            Some(chunk) => {
+                chunk.is_linked = true;
+                chunk.headers
+            }
+            None => {
+                let headers: usize = chunks.iter().map(|chunk| chunk.headers.len()).sum();
+                let chunk: Box<[Header]> = (0..chunk_len(headers)).map(|_| Header::new()).collect();
+                // [TABLE-1]: leaked on purpose, and kept by a home that is leaked too and recycled.
+                let headers: &'static [Header] = Box::leak(chunk);
+                super::waker::assert_room_for_generation(headers);
+                chunks.push(Chunk { headers, is_linked: true });
+                headers
+            }
+        };
+        self.link(home, headers);
+        &headers[0]
     }
 
-    /// Calls `f` with every header there is, free ones included. `f` may spawn and free, but a chunk that is cut meanwhile
-    /// is not visited.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(&'static Header)) {
+    /// Makes free headers `home`'s, and puts them into the list.
+    fn link(&self, home: &'static Home, headers: &'static [Header]) {
+        for header in headers.iter().rev() {
+            // Ordering: Relaxed; a stale waker finds null or this, and with null does nothing.
+            header.home.store(std::ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
+            header.next.set(self.free.replace(Some(header)));
+        }
+        self.linked.set(self.linked.get() + headers.len());
+    }
+
+    /// Whether enough headers are free for [`trim`](Self::trim) to be worth a look at all of them.
+    pub(crate) fn is_worth_a_trim(&self) -> bool {
+        CAN_DISCARD && self.linked.get() - self.taken.get() >= 2 * CHUNK_LEN_MAX
+    }
+
+    /// Gives the memory of wholly free chunks back to the system; how many bytes that were. Looks at every header.
+    #[cold]
+    pub(crate) fn trim(&self) -> usize {
+        let mut chunks = self.chunks.borrow_mut();
+        let is_free = |header: &Header| header.snapshot().phase() == Phase::Free;
+        let mut bytes = 0;
+        self.free.set(None);
+        for chunk in chunks.iter_mut().filter(|chunk| chunk.is_linked) {
+            if chunk.headers.len() < CHUNK_LEN_MAX || !chunk.headers.iter().all(is_free) {
+                for header in chunk.headers.iter().rev().filter(|header| is_free(header)) {
+                    header.next.set(self.free.replace(Some(header)));
+                }
+                continue;
+            }
+            for header in chunk.headers {
+                header.next.set(None);
+            }
+            chunk.is_linked = false;
+            self.linked.set(self.linked.get() - chunk.headers.len());
+            // SAFETY: [TABLE-3] all of them are free, and in no list since the list has just been made anew without them.
+            bytes += unsafe { discard(chunk.headers) };
+        }
+        bytes
+    }
+
+    /// Calls `f` with every header that takes memory, free ones included. `f` may spawn and free, but a chunk that is cut
+    /// meanwhile is not visited.
+    pub(crate) fn for_each(&self, f: impl FnMut(&'static Header)) {
+        self.visit(f, |chunk| chunk.is_linked);
+    }
+
+    /// Calls `f` with every header there is: also one whose memory was given back may have been asked for something, by a
+    /// stale waker on another thread.
+    pub(crate) fn for_each_ever(&self, f: impl FnMut(&'static Header)) {
+        self.visit(f, |_| true);
+    }
+
+    fn visit(&self, mut f: impl FnMut(&'static Header), which: fn(&Chunk) -> bool) {
         let chunks = self.chunks.borrow().len();
         for index in 0..chunks {
             let chunk = self.chunks.borrow()[index];
-            chunk.iter().for_each(&mut f);
+            if which(&chunk) {
+                chunk.headers.iter().for_each(&mut f);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::super::{Event, Outcome, Owner};
+
+    #[test]
+    fn a_header_that_was_given_back_is_one_again_when_it_is_needed() {
+        // [TABLE-3]
+        let owner = Owner::new();
+        let _inside = owner.enter();
+        let local = owner.home().local().expect("inside");
+        let table = &local.table;
+        for _ in 0..2 {
+            let headers: Vec<_> = (0..20_000).map(|_| table.take(owner.home())).collect();
+            let kept = headers[0];
+            let _ = kept.apply(Event::Spawn { handle: false });
+            for header in &headers[1..] {
+                table.give_back(header);
+            }
+            assert!(!super::CAN_DISCARD || table.is_worth_a_trim());
+            let (resident, bytes) = (table.resident(), table.trim());
+            assert_eq!(super::CAN_DISCARD, bytes > 700_000, "{bytes} given back");
+            assert!(table.resident() <= resident - bytes / 64);
+            assert!(!table.is_worth_a_trim());
+            assert_eq!(table.taken(), 1);
+            assert!(kept.home().is_some());
+            // A waker of then finds nobody, whether or not the memory is there.
+            headers[1..].iter().for_each(|header| header.wake(0));
+            let _ = (kept.apply(Event::StartPoll), kept.apply(Event::Finish(Outcome::Cancelled)));
+            table.give_back(kept);
         }
     }
 }

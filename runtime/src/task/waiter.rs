@@ -6,7 +6,7 @@
 //!
 //! # Idea
 //! The frame ([`Entry`]) points at a [`Waiter`], a node that is never freed, and the node points back. A claim in the node
-//! says whose the future is:
+//! says whose the future is (or what will make one, `seed.rs`):
 //!
 //! | claim | the future is | next |
 //! |---|---|---|
@@ -14,15 +14,15 @@
 //! | `BUSY` | in the frame, while another thread writes the waker | back to `WAITING`; or the owner swaps in `TAKEN` and leaves the waker alone |
 //! | `TAKEN` | being moved by the owner, who runs no user code meanwhile | `DONE` |
 //! | `DONE` | a task; `child` says which | the frame reads it and gives the node back |
-//! | `REFUSED` | in the frame, for good: admission was closed | the same |
+//! | `REFUSED` | in the frame, for good: it will not be admitted | the same |
 //! | `CANCELLED` | the frame's, which drops it | the owner takes the node out of the ledger |
 //!
 //! Who loses against the owner waits for `DONE`: the owner is between a swap and a store with an allocation and a copy in
 //! between. A frame that never leaves its thread (`spawn_local`) moves the claim by plain loads and stores.
 //!
 //! # Invariants
-//! - [WAIT-1] While the claim is `WAITING` or `BUSY`, `frame` points at a pinned `Entry<F>` whose future is there, and
-//!   `admit` is the function for that `F`.
+//! - [WAIT-1] While the claim is `WAITING` or `BUSY`, `frame` points into a pinned `Entry<S>` whose seed is there, and
+//!   `admit` is the function for that `S`.
 //! - [WAIT-2] The future is moved by exactly one: by the owner after it swapped `TAKEN` over `WAITING` or `BUSY`, or by the
 //!   frame when its claim reads `CANCELLED` or `REFUSED`. It is never polled in the frame, so it may be moved.
 //! - [WAIT-3] A node is recycled only by the owner, after the frame gave it back.
@@ -39,8 +39,9 @@ use core::mem::MaybeUninit;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-use super::{Header, Home, Local, Place, spawn_from};
-use crate::sync::{AtomicU32, Cell, Mutex, Ordering, lock, yield_thread};
+use super::desk::Desk;
+use super::{Header, Home, Local, Seed, Terms};
+use crate::sync::{AtomicU32, Cell, Ordering, yield_thread};
 
 const WAITING: u32 = 0;
 const BUSY: u32 = 1;
@@ -49,7 +50,7 @@ const DONE: u32 = 3;
 const REFUSED: u32 = 4;
 const CANCELLED: u32 = 5;
 
-type Admit = unsafe fn(*const (), (&'static Home, &Local)) -> &'static Header;
+type Admit = unsafe fn(*const (), (&'static Home, &Local), Terms) -> Option<&'static Header>;
 
 /// The node of one waiting spawn; `K` is its key in the ledger.
 pub(crate) struct Waiter<K: 'static> {
@@ -60,20 +61,40 @@ pub(crate) struct Waiter<K: 'static> {
     admit: Cell<Option<Admit>>,
     waker: Cell<Option<Waker>>,
     child: Cell<Option<&'static Header>>,
+    terms: Cell<Option<Terms>>,
+    /// When it came, on the owner's clock.
+    pub(crate) since_ns: Cell<u64>,
+    /// Why it was refused, when it was.
+    refusal: Cell<Refused>,
     pub(crate) key: Cell<Option<K>>,
-    next: Cell<Option<&'static Waiter<K>>>,
+    pub(super) next: Cell<Option<&'static Waiter<K>>>,
+    /// Whether it belongs to the desk, for frames elsewhere; and, under the desk's lock, where it is.
+    pub(super) of_desk: bool,
+    pub(super) arrival: Cell<Arrival>,
     desk: &'static Desk<K>,
+}
+
+/// Why a wait ended without a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Closed,
+    QueueFull,
+}
+
+/// Where the node of a frame elsewhere is, on its way to the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The owner has it, or nobody.
+    No,
+    /// It stands in the desk's line.
+    Waiting,
+    /// It stands there, and its frame is gone.
+    Left,
 }
 
 // SAFETY: [WAIT-1] [WAIT-2] the claim says who may touch the cells: the owner, and the frame's thread where the table in
 // the module's doc gives it something to do.
 unsafe impl<K: Send> Sync for Waiter<K> {}
-
-/// Where frames on other threads give their nodes back; as many as there are nodes, linked through them.
-pub(crate) struct Desk<K: 'static> {
-    home: &'static Home,
-    returned: Mutex<Option<&'static Waiter<K>>>,
-}
 
 /// What became of a grant.
 pub(crate) enum Granted {
@@ -83,13 +104,9 @@ pub(crate) enum Granted {
     Cancelled,
 }
 
-impl<K: Copy + Send> Desk<K> {
-    pub(crate) fn new(home: &'static Home) -> Self {
-        Self { home, returned: Mutex::new(None) }
-    }
-
-    /// Makes one more node.
-    pub(crate) fn waiter(&'static self) -> Waiter<K> {
+impl<K: Copy + Send> Waiter<K> {
+    /// A node that nobody uses. `of_desk` if it is for frames elsewhere.
+    pub(crate) fn new(desk: &'static Desk<K>, of_desk: bool) -> Self {
         Waiter {
             claim: AtomicU32::new(DONE),
             shared: Cell::new(false),
@@ -97,34 +114,31 @@ impl<K: Copy + Send> Desk<K> {
             admit: Cell::new(None),
             waker: Cell::new(None),
             child: Cell::new(None),
+            terms: Cell::new(None),
+            since_ns: Cell::new(0),
+            refusal: Cell::new(Refused::Closed),
             key: Cell::new(None),
             next: Cell::new(None),
-            desk: self,
+            of_desk,
+            arrival: Cell::new(Arrival::No),
+            desk,
         }
     }
 
-    fn give_back(&self, waiter: &'static Waiter<K>) {
-        {
-            let mut returned = lock(&self.returned);
-            waiter.next.set(returned.replace(waiter));
-        }
-        self.home.shared.inbox.call_attention();
+    /// What it asks for; it waits.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms.get().expect("[WAIT-1] set with the frame")
     }
 
-    /// The next node that a frame gave back on another thread.
-    pub(crate) fn take(&self) -> Option<&'static Waiter<K>> {
-        let mut returned = lock(&self.returned);
-        let waiter = returned.take()?;
-        *returned = waiter.next.take();
-        Some(waiter)
-    }
-}
-
-impl<K: Copy + Send> Waiter<K> {
     /// Whether its frame was dropped while it waited; read when it comes back from the desk.
     pub(crate) fn is_cancelled(&self) -> bool {
         // Ordering: Relaxed; the desk's lock came in between.
         self.claim.load(Ordering::Relaxed) == CANCELLED
+    }
+
+    /// Whether it belongs to the desk.
+    pub(crate) fn is_of_desk(&self) -> bool {
+        self.of_desk
     }
 
     /// Links a free node.
@@ -161,15 +175,15 @@ impl<K: Copy + Send> Waiter<K> {
         let admit = self.admit.get().expect("[WAIT-1] set with the frame");
         // SAFETY: [WAIT-1] [WAIT-2] the claim was WAITING or BUSY, so the frame is there, with the future for which this
         // function was made, and the claim that has just been taken makes the future this thread's.
-        let child = unsafe { admit(self.frame.get(), at) };
-        self.child.set(Some(child));
+        let child = unsafe { admit(self.frame.get(), at, self.terms()) };
+        self.child.set(child);
         let waker = if before == BUSY { None } else { self.waker.take() };
         self.settle(DONE);
         Granted::Admitted(waker)
     }
 
     /// Tells the frame that it will never be admitted; its future stays with it.
-    pub(crate) fn refuse(&'static self) -> Option<Waker> {
+    pub(crate) fn refuse(&'static self, why: Refused) -> Option<Waker> {
         let before = self.claim();
         if before == CANCELLED {
             // Ordering: as in `admit`.
@@ -177,6 +191,7 @@ impl<K: Copy + Send> Waiter<K> {
             return None;
         }
         let waker = if before == BUSY { None } else { self.waker.take() };
+        self.refusal.set(why);
         self.settle(REFUSED);
         waker
     }
@@ -216,10 +231,10 @@ impl<K: Copy + Send> Waiter<K> {
 
 /// How a wait ended.
 pub(crate) enum Ended<K: 'static> {
-    /// It is a task now.
-    Admitted(&'static Header, Recycle<K>),
-    /// Admission was closed; the future is in the frame still.
-    Refused(Recycle<K>),
+    /// It has its place: a task, unless it asked for the place alone.
+    Admitted(Option<&'static Header>, Recycle<K>),
+    /// It will have none; what waited is in the frame still.
+    Refused(Refused, Recycle<K>),
 }
 
 /// The node that the wait used, if it is the caller's to recycle.
@@ -236,21 +251,17 @@ enum Stage<K: 'static> {
     Gone,
 }
 
-/// The frame of a spawn: it holds the future until there is room.
-pub(crate) struct Entry<F, K: 'static> {
+/// The frame of a spawn: it holds what is to become a task until there is room.
+pub(crate) struct Entry<S, K: 'static> {
     /// In a cell, because the owner moves it out behind the frame's back.
-    future: UnsafeCell<MaybeUninit<F>>,
+    seed: UnsafeCell<MaybeUninit<S>>,
     stage: Stage<K>,
     _pinned: PhantomPinned,
 }
 
-impl<F: Future, K: Copy + Send> Entry<F, K> {
-    pub(crate) fn new(future: F) -> Self {
-        Self {
-            future: UnsafeCell::new(MaybeUninit::new(future)),
-            stage: Stage::Fresh,
-            _pinned: PhantomPinned,
-        }
+impl<S: Seed, K: Copy + Send> Entry<S, K> {
+    pub(crate) fn new(seed: S) -> Self {
+        Self { seed: UnsafeCell::new(MaybeUninit::new(seed)), stage: Stage::Fresh, _pinned: PhantomPinned }
     }
 
     fn stage(self: Pin<&mut Self>) -> &mut Stage<K> {
@@ -264,11 +275,11 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
     }
 
     /// Moves the future out of a frame that does not wait; `None` if it has left.
-    pub(crate) fn take(mut self: Pin<&mut Self>) -> Option<F> {
+    pub(crate) fn take(mut self: Pin<&mut Self>) -> Option<S> {
         match core::mem::replace(self.as_mut().stage(), Stage::Gone) {
             Stage::Fresh => {
                 // SAFETY: [WAIT-2] fresh: the future is here and nobody else's; the stage says from now on that it is gone.
-                Some(unsafe { self.future.get().cast::<F>().read() })
+                Some(unsafe { self.seed.get().cast::<S>().read() })
             }
             other => {
                 *self.stage() = other;
@@ -277,24 +288,36 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
         }
     }
 
-    /// Makes a task of the future of a frame that does not wait; `None` if it has left.
+    /// Makes a task of what a frame that does not wait holds, as far as it is to be one. `terms` were paid for.
+    ///
+    /// # Panics
+    /// If it is not fresh.
     #[inline(always)]
-    pub(crate) fn spawn(mut self: Pin<&mut Self>, at: (&'static Home, &Local)) -> Option<&'static Header> {
-        if !self.is_fresh() {
-            return None;
-        }
+    pub(crate) fn grow(
+        mut self: Pin<&mut Self>,
+        at: (&'static Home, &Local),
+        terms: Terms,
+    ) -> Option<&'static Header> {
+        assert!(self.is_fresh(), "what was here has left");
         *self.as_mut().stage() = Stage::Gone;
-        let future = self.future.get().cast_const().cast::<F>();
-        // SAFETY: [WAIT-2] it was fresh: the future was here and nobody else's; the stage says now that it is gone.
-        Some(unsafe { spawn_from(at, Place::Task, future) })
+        let seed = self.seed.get().cast_const().cast::<S>();
+        // SAFETY: [WAIT-2] it was fresh: the seed was here and nobody else's; the stage says now that it is gone.
+        unsafe { S::grow(seed, at, terms) }
     }
 
     /// Starts to wait with `waiter`, which is free. `shared` unless the frame stays on the owner's thread.
-    pub(crate) fn wait(mut self: Pin<&mut Self>, waiter: &'static Waiter<K>, shared: bool, waker: Waker) {
+    pub(crate) fn wait(
+        mut self: Pin<&mut Self>,
+        waiter: &'static Waiter<K>,
+        shared: bool,
+        terms: Terms,
+        waker: Waker,
+    ) {
         debug_assert!(self.is_fresh());
         waiter.shared.set(shared);
-        waiter.frame.set(self.future.get().cast_const().cast());
-        waiter.admit.set(Some(admit::<F>));
+        waiter.frame.set(self.seed.get().cast_const().cast());
+        waiter.admit.set(Some(admit::<S>));
+        waiter.terms.set(Some(terms));
         waiter.child.set(None);
         waiter.waker.set(Some(waker));
         // Ordering: Release; pairs with the AcqRel steps of the other side, which finds the fields above.
@@ -319,11 +342,10 @@ impl<F: Future, K: Copy + Send> Entry<F, K> {
         };
         Some(Poll::Ready(if claim == DONE {
             *self.stage() = Stage::Gone;
-            let child = waiter.child.take().expect("[WAIT-1] set before DONE");
-            Ended::Admitted(child, waiter.give_back())
+            Ended::Admitted(waiter.child.take(), waiter.give_back())
         } else {
             *self.stage() = Stage::Fresh;
-            Ended::Refused(waiter.give_back())
+            Ended::Refused(waiter.refusal.get(), waiter.give_back())
         }))
     }
 
@@ -389,21 +411,25 @@ impl<K: Copy + Send> Waiter<K> {
     }
 }
 
-impl<F, K: 'static> Drop for Entry<F, K> {
+impl<S, K: 'static> Drop for Entry<S, K> {
     fn drop(&mut self) {
         debug_assert!(!matches!(self.stage, Stage::Waiting(_)), "its front ends the wait first");
         if matches!(self.stage, Stage::Fresh) {
             // SAFETY: [WAIT-2] fresh: the future is here, was never polled, and is nobody else's.
-            unsafe { self.future.get_mut().assume_init_drop() }
+            unsafe { self.seed.get_mut().assume_init_drop() }
         }
     }
 }
 
-/// Makes a task of the future in a frame.
+/// Makes a task of what lies in a frame.
 ///
 /// # Safety
-/// [WAIT-1] `frame` is where an `F` lies that is the caller's to move, and that is given up by this.
-unsafe fn admit<F: Future>(frame: *const (), at: (&'static Home, &Local)) -> &'static Header {
+/// [WAIT-1] `frame` is where an `S` lies that is the caller's to move, and that is given up by this.
+unsafe fn admit<S: Seed>(
+    frame: *const (),
+    at: (&'static Home, &Local),
+    terms: Terms,
+) -> Option<&'static Header> {
     // SAFETY: forwarded from the caller; the frame will not read it again, since its claim will be DONE.
-    unsafe { spawn_from(at, Place::Task, frame.cast::<F>()) }
+    unsafe { S::grow(frame.cast::<S>(), at, terms) }
 }

@@ -4,8 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::driver::Set;
 use crate::driver::remote::Remote;
 use crate::driver::wheel::TimerKey;
+use crate::task::WaitsFor;
 use crate::{driver, task};
 
 /// Waits for `duration`, by the runtime's clock.
@@ -109,7 +111,10 @@ impl Future for Sleep {
         let deadline = self.deadline;
         if let Some(Timer { key, remote, epoch }) = self.timer {
             match driver::with_own(remote, epoch, |driver| driver.poll_timer(key, cx.waker())) {
-                Some(Poll::Pending) => return Poll::Pending,
+                Some(Poll::Pending) => {
+                    task::waits_for(WaitsFor::TIMER);
+                    return Poll::Pending;
+                }
                 Some(Poll::Ready(())) => {
                     self.timer = None;
                     return Poll::Ready(());
@@ -120,13 +125,16 @@ impl Future for Sleep {
         }
         // A sleep that is always over must not keep the others from running.
         std::task::ready!(task::spend(cx));
-        let timer = driver::with(|driver| {
-            let key = driver.set_timer(deadline, cx.waker())?;
-            Some(Timer { key, remote: driver.remote, epoch: driver.epoch })
-        })
-        .expect("a sleep was polled outside a runtime: await it inside Runtime::block_on");
-        self.timer = timer;
-        if self.timer.is_some() { Poll::Pending } else { Poll::Ready(()) }
+        let (set, remote, epoch) =
+            driver::with(|driver| (driver.set_timer(deadline, cx.waker()), driver.remote, driver.epoch))
+                .expect("a sleep was polled outside a runtime: await it inside Runtime::block_on");
+        match set {
+            Set::Due => return Poll::Ready(()),
+            Set::Waits(key) => self.timer = Some(Timer { key, remote, epoch }),
+            Set::Full => cx.waker().wake_by_ref(),
+        }
+        task::waits_for(WaitsFor::TIMER);
+        Poll::Pending
     }
 }
 

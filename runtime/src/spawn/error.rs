@@ -1,0 +1,117 @@
+//! Why a spawn failed. Whatever was not admitted is given back: nothing is lost.
+
+use std::fmt;
+
+use crate::admission::{Refusal, Turned};
+
+/// Why a spawn that would have waited failed.
+///
+/// ```
+/// assert_eq!(anteroom::SpawnError::Closed.to_string(), "the runtime is shutting down");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The runtime admits nobody any more.
+    Closed,
+    /// The future, with what was declared for it, is larger than `max_task_bytes`: no wait would help.
+    ExceedsLimit,
+    /// As many spawners wait as may: `Builder::max_waiting`, or `Builder::max_foreign` for those on other threads.
+    QueueFull,
+}
+
+impl From<Turned> for SpawnError {
+    fn from(turned: Turned) -> Self {
+        match turned {
+            Turned::Closed => SpawnError::Closed,
+            Turned::ExceedsLimit => SpawnError::ExceedsLimit,
+            Turned::QueueFull => SpawnError::QueueFull,
+        }
+    }
+}
+
+impl SpawnError {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            SpawnError::Closed => "the runtime is shutting down",
+            SpawnError::ExceedsLimit => "the task asks for more than max_task_bytes",
+            SpawnError::QueueFull => "as many spawners wait as may",
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// Why there was no place at once; holds the future.
+///
+/// ```
+/// let runtime = anteroom::Runtime::builder().max_tasks(1).service_tasks(0).build().unwrap();
+/// runtime.block_on(async {
+///     let error = anteroom::spawn_service(async { 7 }).unwrap_err();
+///     assert_eq!(error.to_string(), "there is no room");
+///     assert_eq!(error.into_future().await, 7);
+/// });
+/// ```
+pub struct TrySpawnError<F> {
+    future: F,
+    refusal: Refusal,
+}
+
+impl<F> TrySpawnError<F> {
+    pub(crate) fn new(future: F, refusal: Refusal) -> Self {
+        Self { future, refusal }
+    }
+}
+
+impl<F> TrySpawnError<F> {
+    /// All places are taken.
+    pub fn is_full(&self) -> bool {
+        self.refusal == Refusal::Full
+    }
+
+    /// There is room, but others asked before and wait for more of it.
+    pub fn is_queued(&self) -> bool {
+        self.refusal == Refusal::Queued
+    }
+
+    /// The runtime admits nobody any more.
+    pub fn is_closed(&self) -> bool {
+        self.refusal == Refusal::Closed
+    }
+
+    /// The future, with what was declared for it, is larger than `max_task_bytes`.
+    pub fn exceeds_limit(&self) -> bool {
+        self.refusal == Refusal::ExceedsLimit
+    }
+
+    /// The future, never polled.
+    #[allow(clippy::should_implement_trait, reason = "awaiting an error would hide that it is one")]
+    pub fn into_future(self) -> F {
+        self.future
+    }
+}
+
+impl<F> fmt::Debug for TrySpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TrySpawnError").field(&self.refusal).finish()
+    }
+}
+
+impl<F> fmt::Display for TrySpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.refusal {
+            Refusal::Full => "there is no room",
+            Refusal::Queued => "there is room, but others wait for it",
+            Refusal::Closed => SpawnError::Closed.text(),
+            Refusal::ExceedsLimit => SpawnError::ExceedsLimit.text(),
+        })
+    }
+}
+
+impl<F> std::error::Error for TrySpawnError<F> {}

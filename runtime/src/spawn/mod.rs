@@ -1,0 +1,401 @@
+//! The front door: spawn, and its relatives.
+//!
+//! # Problem
+//! Spawning is where a program takes on more work than it can hold.
+//!
+//! # Idea
+//! `spawn(future)` is a future that holds `future` where its caller built it. Polled, it moves it in if there is room, and
+//! otherwise waits in line: whoever frees a place moves it in. Nothing is allocated, moved or polled before that.
+//!
+//! # Invariants
+//! - [SPAWN-1] A future is polled only after it was admitted, and is dropped unpolled if it never was.
+//! - [SPAWN-2] Who is told of a task has it: a spawn that was admitted and is dropped before it was told aborts its task.
+//!
+//! # Read next
+//! `asking.rs`, the steps; `task/waiter.rs`, the frame; `admission.rs`, the line.
+
+pub(crate) mod asking;
+mod error;
+mod join;
+mod reserve;
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use asking::{Asking, At};
+pub use error::{SpawnError, TrySpawnError};
+pub use join::Join;
+use pin_project_lite::pin_project;
+pub use reserve::{Reservation, Reserve, reserve};
+
+use crate::admission::{Admission, Door};
+use crate::task::{self, JoinHandle, Place, Terms, Whole, With};
+
+/// Asks for a place for `future`; awaited, gives its handle once it is a task.
+///
+/// While the runtime is full the caller waits, and `future` with it, where it is: nothing is allocated for it, it is not
+/// moved and not polled. The line itself takes a small recycled entry a waiting spawn, whatever the future's size. Places
+/// are given in the order in which they were asked for, on whatever thread.
+///
+/// ```
+/// let runtime = anteroom::Runtime::builder().max_tasks(10).build().unwrap();
+/// runtime.block_on(async {
+///     for n in 0..1_000 {
+///         // Never more than ten of them exist.
+///         anteroom::spawn(async move { anteroom::yield_now().await; n }).await.unwrap();
+///     }
+/// });
+/// ```
+///
+/// # Bounds
+/// `Builder::max_tasks` live tasks, and `Builder::max_task_bytes` of their futures and what they declare
+/// ([`Spawn::heap`]). A finished task holds no place. At most `Builder::max_waiting` spawners wait.
+///
+/// # Errors
+/// [`SpawnError::Closed`] if the runtime is shutting down, [`SpawnError::ExceedsLimit`] if the future alone is larger than
+/// `max_task_bytes`, [`SpawnError::QueueFull`] if as many wait as may. [`Spawn::withdraw`] gives the future back.
+///
+/// # Panics
+/// When polled outside a runtime.
+///
+/// # Cancel safety
+/// Dropped while it waits, `future` is dropped unpolled. Dropped after it was admitted and before it was told so, its task
+/// is aborted, and may have run by then; who must know that nothing ran uses [`reserve`].
+///
+/// # Deadlock
+/// A task that holds the last place and waits for a child that cannot get in waits for ever.
+#[inline(always)]
+#[track_caller]
+pub fn spawn<F>(future: F) -> Spawn<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Spawn { asking: Asking::new(Whole(future), Location::caller(), None) }
+}
+
+/// [`spawn`] for a future that need not be `Send`.
+///
+/// ```
+/// use std::rc::Rc;
+/// anteroom::block_on(async {
+///     let shared = Rc::new(5);
+///     let handle = anteroom::spawn_local({ let shared = shared.clone(); async move { *shared } }).await.unwrap();
+///     assert_eq!(handle.await.unwrap(), 5);
+/// });
+/// ```
+///
+/// # Bounds
+/// As [`spawn`], from the same budget and in the same line.
+///
+/// # Errors
+/// As [`spawn`].
+///
+/// # Panics
+/// When polled outside a runtime.
+///
+/// # Cancel safety
+/// As [`spawn`].
+#[inline(always)]
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> SpawnLocal<F>
+where
+    F: Future + 'static,
+{
+    SpawnLocal { asking: Asking::new(Whole(future), Location::caller(), None), not_send: PhantomData }
+}
+
+/// [`spawn`] for a future that does not exist yet: `make` is called when there is room, as the first thing the task does.
+///
+/// While it waits, the frame holds what `make` captured, and nothing of the future.
+///
+/// ```
+/// let runtime = anteroom::Runtime::builder().max_tasks(10).build().unwrap();
+/// runtime.block_on(async {
+///     for n in 0..1_000_usize {
+///         // 4 KiB each, of which there are never more than ten.
+///         let page = move || async move {
+///             let buffer = [0_u8; 4096];
+///             anteroom::yield_now().await;
+///             buffer.len() + n
+///         };
+///         anteroom::spawn_with(page).await.unwrap();
+///     }
+/// });
+/// ```
+///
+/// # Bounds
+/// As [`spawn`]; the bytes that count are those of the task, not of `make`.
+///
+/// # Errors
+/// As [`spawn`]; [`SpawnWith::withdraw`] gives `make` back.
+///
+/// # Panics
+/// When polled outside a runtime. What `make` panics with goes to the task's handle.
+///
+/// # Cancel safety
+/// As [`spawn`]: dropped while it waits, `make` is dropped uncalled.
+#[inline(always)]
+#[track_caller]
+pub fn spawn_with<M, F>(make: M) -> SpawnWith<M, F>
+where
+    M: FnOnce() -> F + Send + 'static,
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    SpawnWith { asking: Asking::new(With(make), Location::caller(), None) }
+}
+
+/// Spawns `future` if there is room now, and otherwise gives it back.
+///
+/// ```
+/// let runtime = anteroom::Runtime::builder().max_tasks(1).build().unwrap();
+/// runtime.block_on(async {
+///     let first = anteroom::try_spawn(async { 1 }).unwrap();
+///     let refused = anteroom::try_spawn(async { 2 }).unwrap_err();
+///     assert!(refused.is_full());
+///     assert_eq!(first.await.unwrap() + refused.into_future().await, 3);
+/// });
+/// ```
+///
+/// # Errors
+/// [`TrySpawnError`], with the future: no room, others are waiting already, too large, or shutting down.
+///
+/// # Panics
+/// Outside a runtime.
+#[track_caller]
+pub fn try_spawn<F>(future: F) -> Result<JoinHandle<F::Output>, TrySpawnError<F>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let (at, admission) = here();
+    match admission.try_admit(at, size_of::<F>()) {
+        Ok(()) => {
+            let terms = Terms { place: Place::Task, bytes: size_of::<F>(), site: Location::caller() };
+            Ok(JoinHandle::new(task::spawn(at, terms, future)))
+        }
+        Err(refusal) => Err(TrySpawnError::new(future, refusal)),
+    }
+}
+
+/// Spawns what never ends, such as a listener or a reporter, from a small budget of its own, so that it takes no place from
+/// the tasks that do the work.
+///
+/// ```
+/// anteroom::block_on(async {
+///     let service = anteroom::spawn_service(async {
+///         let mut ticks = anteroom::time::interval(std::time::Duration::from_secs(1));
+///         loop { ticks.tick().await; }
+///     }).unwrap();
+///     service.abort();
+/// });
+/// ```
+///
+/// # Bounds
+/// `Builder::service_tasks`.
+///
+/// # Errors
+/// [`TrySpawnError`], with the future, if the budget is used up or the runtime is shutting down.
+///
+/// # Panics
+/// Outside a runtime.
+#[track_caller]
+pub fn spawn_service<F>(future: F) -> Result<JoinHandle<F::Output>, TrySpawnError<F>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let (at, admission) = here();
+    match admission.try_admit_service() {
+        Ok(()) => {
+            let terms = Terms { place: Place::Service, bytes: size_of::<F>(), site: Location::caller() };
+            Ok(JoinHandle::new(task::spawn(at, terms, future)))
+        }
+        Err(refusal) => Err(TrySpawnError::new(future, refusal)),
+    }
+}
+
+#[inline(always)]
+fn here() -> (At, &'static Admission) {
+    match asking::inside() {
+        Some(here) => here,
+        None => outside(),
+    }
+}
+
+#[cold]
+fn outside() -> ! {
+    panic!("there is no anteroom runtime on this thread: spawn inside Runtime::block_on, or by a Handle")
+}
+
+pin_project! {
+    /// The future of [`spawn`] and of `Handle::spawn`.
+    ///
+    /// ```
+    /// anteroom::block_on(async {
+    ///     let waiting: anteroom::Spawn<_> = anteroom::spawn(async { 1 });
+    ///     let handle = waiting.await.unwrap();
+    ///     assert_eq!(handle.await.unwrap(), 1);
+    /// });
+    /// ```
+    #[must_use = "nothing is spawned until it is awaited"]
+    pub struct Spawn<F: Future> {
+        #[pin]
+        asking: Asking<Whole<F>>,
+    }
+
+    impl<F: Future> PinnedDrop for Spawn<F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().asking.abandon();
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`spawn_local`].
+    ///
+    /// ```
+    /// anteroom::block_on(async {
+    ///     let handle = anteroom::spawn_local(async { 1 }).await.unwrap();
+    ///     assert_eq!(handle.await.unwrap(), 1);
+    /// });
+    /// ```
+    #[must_use = "nothing is spawned until it is awaited"]
+    pub struct SpawnLocal<F: Future> {
+        #[pin]
+        asking: Asking<Whole<F>>,
+        // Its frame and its owner are one thread, which spares the claim its locked instruction.
+        not_send: PhantomData<*mut ()>,
+    }
+
+    impl<F: Future> PinnedDrop for SpawnLocal<F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().asking.abandon();
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`spawn_with`].
+    ///
+    /// ```
+    /// anteroom::block_on(async {
+    ///     let handle = anteroom::spawn_with(|| async { 1 }).await.unwrap();
+    ///     assert_eq!(handle.await.unwrap(), 1);
+    /// });
+    /// ```
+    #[must_use = "nothing is spawned until it is awaited"]
+    pub struct SpawnWith<M: FnOnce() -> F, F: Future> {
+        #[pin]
+        asking: Asking<With<M>>,
+    }
+
+    impl<M: FnOnce() -> F, F: Future> PinnedDrop for SpawnWith<M, F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().asking.abandon();
+        }
+    }
+}
+
+impl<F: Future> Spawn<F> {
+    /// By way of a handle.
+    pub(crate) fn at(door: Door, future: F, site: task::Site) -> Self {
+        Spawn { asking: Asking::new(Whole(future), site, Some(door)) }
+    }
+}
+
+/// What the three have in common.
+macro_rules! front {
+    ($name:ident<$($param:ident),+> where [$($bounds:tt)+] $gives:ty, $seed:ident, $shared:literal) => {
+        impl<$($bounds)+> Future for $name<$($param),+> {
+            type Output = Result<JoinHandle<F::Output>, SpawnError>;
+
+            #[inline]
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.project().asking.poll_task($shared, cx)
+            }
+        }
+
+        impl<$($bounds)+> $name<$($param),+> {
+            /// Declares what the task will hold beyond its own size: buffers, documents, whatever it allocates. With
+            /// `Builder::max_task_bytes` it is admitted when there is room for both.
+            ///
+            /// ```
+            /// let runtime = anteroom::Runtime::builder().max_task_bytes(1024 * 1024).build().unwrap();
+            /// runtime.block_on(async {
+            ///     let page = async { vec![0_u8; 400_000].len() };
+            ///     let handle = anteroom::spawn(page).heap(400_000).await.unwrap();
+            ///     assert!(anteroom::metrics().task_bytes >= 400_000);
+            ///     assert_eq!(handle.await.unwrap(), 400_000);
+            ///     assert_eq!(anteroom::metrics().task_bytes, 0);
+            /// });
+            /// ```
+            ///
+            /// # Errors
+            /// Awaited, [`SpawnError::ExceedsLimit`] if that is more than `max_task_bytes` by itself.
+            pub fn heap(mut self, bytes: usize) -> Self {
+                self.asking.declare(bytes);
+                self
+            }
+
+            /// Admits and joins in one: awaited, gives the task's output.
+            ///
+            /// ```
+            /// anteroom::block_on(async {
+            ///     assert_eq!(anteroom::spawn(async { 6 * 7 }).join().await.unwrap(), 42);
+            /// });
+            /// ```
+            ///
+            /// # Errors
+            /// [`JoinError`](crate::JoinError) if the task panicked, was cancelled, or never admitted.
+            ///
+            /// # Cancel safety
+            /// Dropped, the task is aborted, or never started.
+            pub fn join(self) -> Join<Self, F::Output> {
+                Join::new(self)
+            }
+
+            /// Spawns it if there is room now; as [`try_spawn`], with what was declared.
+            ///
+            /// ```
+            /// let runtime = anteroom::Runtime::builder().max_task_bytes(1_000).build().unwrap();
+            /// runtime.block_on(async {
+            ///     let refused = anteroom::spawn(async {}).heap(2_000).try_now().unwrap_err();
+            ///     assert!(refused.exceeds_limit());
+            /// });
+            /// ```
+            ///
+            /// # Errors
+            /// [`TrySpawnError`], with what was to be spawned; by way of a handle, `Closed` unless on the runtime's thread.
+            pub fn try_now(self) -> Result<JoinHandle<F::Output>, TrySpawnError<$gives>> {
+                let this = pin!(self);
+                match this.project().asking.try_now() {
+                    Ok((task, _)) => Ok(JoinHandle::new(task.expect("a plant grows into a task"))),
+                    Err(($seed(future), refusal)) => Err(TrySpawnError::new(future, refusal)),
+                }
+            }
+
+            /// Leaves the line and takes back what waited; `None` if it was admitted, and then its task is aborted.
+            ///
+            /// ```
+            /// anteroom::block_on(async {
+            ///     let mut waiting = std::pin::pin!(anteroom::spawn(async { 1 }));
+            ///     let future = waiting.as_mut().withdraw().expect("it was never polled");
+            ///     assert_eq!(future.await, 1);
+            /// });
+            /// ```
+            pub fn withdraw(self: Pin<&mut Self>) -> Option<$gives> {
+                let mut asking = self.project().asking;
+                asking.as_mut().abandon();
+                asking.take().map(|$seed(future)| future)
+            }
+        }
+    };
+}
+
+front!(Spawn<F> where [F: Future] F, Whole, true);
+front!(SpawnLocal<F> where [F: Future] F, Whole, false);
+front!(SpawnWith<M, F> where [M: FnOnce() -> F, F: Future] M, With, true);

@@ -1,0 +1,128 @@
+//! What a task waits for.
+//!
+//! # Problem
+//! A runtime that is full and does nothing looks the same whether its tasks wait for a peer, for a timer or for each other.
+//!
+//! # Idea
+//! Each future of this crate notes its kind in the header of the task that is being polled when it returns `Pending`; the
+//! next poll begins with none. So a header always shows what its last poll ran into. Futures of other crates note nothing.
+//!
+//! # Rejected
+//! A name of each future: it tells more, and takes eight bytes where a header has one.
+//!
+//! # Read next
+//! `../holders.rs`, which shows it.
+
+use core::fmt;
+
+use super::current;
+
+/// What a task waits for: some of admission, another task, a timer, I/O and a blocking job, or something that this crate
+/// does not know, such as a channel of another crate.
+///
+/// ```
+/// use std::time::Duration;
+/// anteroom::block_on(async {
+///     let _task = anteroom::spawn(anteroom::time::sleep(Duration::from_secs(1))).await.unwrap();
+///     anteroom::yield_now().await;
+///     let holders = anteroom::holders();
+///     assert!(holders[0].waits_for().timer());
+///     assert_eq!(holders[0].waits_for().to_string(), "a timer");
+/// });
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitsFor(u8);
+
+impl WaitsFor {
+    pub(crate) const NOTHING_KNOWN: WaitsFor = WaitsFor(0);
+    pub(crate) const ADMISSION: WaitsFor = WaitsFor(1);
+    pub(crate) const JOIN: WaitsFor = WaitsFor(1 << 1);
+    pub(crate) const TIMER: WaitsFor = WaitsFor(1 << 2);
+    pub(crate) const IO: WaitsFor = WaitsFor(1 << 3);
+    pub(crate) const BLOCKING: WaitsFor = WaitsFor(1 << 4);
+
+    const NAMES: [(WaitsFor, &'static str); 5] = [
+        (Self::ADMISSION, "a place"),
+        (Self::JOIN, "a task"),
+        (Self::TIMER, "a timer"),
+        (Self::IO, "I/O"),
+        (Self::BLOCKING, "a blocking job"),
+    ];
+
+    const fn has(self, other: WaitsFor) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// A place for a task that it wants to spawn.
+    pub const fn admission(self) -> bool {
+        self.has(Self::ADMISSION)
+    }
+
+    /// The end of another task.
+    pub const fn join(self) -> bool {
+        self.has(Self::JOIN)
+    }
+
+    /// A sleep, a timeout or an interval.
+    pub const fn timer(self) -> bool {
+        self.has(Self::TIMER)
+    }
+
+    /// A socket.
+    pub const fn io(self) -> bool {
+        self.has(Self::IO)
+    }
+
+    /// A job of the blocking pool, or room there; name lookups among them.
+    pub const fn blocking(self) -> bool {
+        self.has(Self::BLOCKING)
+    }
+
+    /// Nothing that this crate knows.
+    pub const fn unknown(self) -> bool {
+        self.0 == 0
+    }
+
+    const fn and(self, other: WaitsFor) -> WaitsFor {
+        WaitsFor(self.0 | other.0)
+    }
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut is_first = true;
+        for (_, name) in Self::NAMES.into_iter().filter(|&(one, _)| self.has(one)) {
+            write!(f, "{}{name}", if is_first { "" } else { " or " })?;
+            is_first = false;
+        }
+        if is_first { f.write_str("something else") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitsFor({self})")
+    }
+}
+
+/// Notes in the task that is being polled on this thread that it waits for `reason`.
+#[inline]
+pub(crate) fn waits_for(reason: WaitsFor) {
+    let Some((_, local)) = current() else { return };
+    if let Some(task) = local.current.get() {
+        task.reasons.set(task.reasons.get().and(reason));
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_add_up_and_are_named() {
+        let both = WaitsFor::TIMER.and(WaitsFor::IO);
+        assert!(both.timer() && both.io() && !both.join() && !both.unknown());
+        assert_eq!(both.to_string(), "a timer or I/O");
+        assert_eq!(WaitsFor::NOTHING_KNOWN.to_string(), "something else");
+    }
+}

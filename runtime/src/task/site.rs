@@ -1,0 +1,116 @@
+//! Where tasks were spawned, in two bytes each.
+//!
+//! # Problem
+//! Who asks what fills a runtime wants a file and a line for each task. A pointer to them would take an eighth of a header.
+//!
+//! # Idea
+//! A program has few places that spawn. Each is given a number when it is first used, and a header keeps the number. The
+//! numbers that were used last stand in a small table by address, so that a spawn compares one word.
+//!
+//! # Bounds
+//! 65,535 places a home; what is spawned from any further one has no place. A place takes 24 bytes and an entry of a map.
+//!
+//! # Read next
+//! `mod.rs`, whose headers hold the numbers.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::Location;
+
+use crate::sync::Cell;
+
+/// The file and the line of a call.
+pub(crate) type Site = &'static Location<'static>;
+
+/// How many places are found without the map.
+const RECENT: usize = 16;
+
+/// The number of a place; zero for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SiteId(u16);
+
+impl SiteId {
+    pub(crate) const NONE: SiteId = SiteId(0);
+
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+/// The places that the tasks of one home were spawned at.
+pub(crate) struct Sites {
+    recent: [Cell<(usize, SiteId)>; RECENT],
+    all: RefCell<Vec<Site>>,
+    by_address: RefCell<BTreeMap<usize, SiteId>>,
+}
+
+impl Sites {
+    pub(crate) fn new() -> Self {
+        Self {
+            recent: std::array::from_fn(|_| Cell::new((0, SiteId::NONE))),
+            all: RefCell::new(Vec::new()),
+            by_address: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    /// The number of a place.
+    #[inline(always)]
+    pub(crate) fn id(&self, place: Site) -> SiteId {
+        let address = std::ptr::from_ref(place).addr();
+        let recent = &self.recent[address / align_of::<Location<'_>>() % RECENT];
+        let (of, id) = recent.get();
+        if of == address {
+            return id;
+        }
+        let id = self.look_up(address, place);
+        recent.set((address, id));
+        id
+    }
+
+    #[cold]
+    fn look_up(&self, address: usize, place: Site) -> SiteId {
+        if let Some(&id) = self.by_address.borrow().get(&address) {
+            return id;
+        }
+        let mut all = self.all.borrow_mut();
+        let Ok(number) = u16::try_from(all.len() + 1) else { return SiteId::NONE };
+        all.push(place);
+        self.by_address.borrow_mut().insert(address, SiteId(number));
+        SiteId(number)
+    }
+
+    /// The place of a number.
+    pub(crate) fn place(&self, id: SiteId) -> Option<Site> {
+        self.all.borrow().get(id.index().checked_sub(1)?).copied()
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_keeps_its_number_whatever_comes_between() {
+        let places =
+            [const { Location::caller() }, const { Location::caller() }, const { Location::caller() }];
+        let sites = Sites::new();
+        let ids = places.map(|place| sites.id(place));
+        for _ in 0..3 {
+            assert_eq!(places.map(|place| sites.id(place)), ids);
+        }
+        for (place, id) in places.into_iter().zip(ids) {
+            assert_eq!(sites.place(id).map(Location::line), Some(place.line()));
+        }
+        assert_eq!(sites.place(SiteId::NONE), None);
+    }
+
+    #[test]
+    fn beyond_the_last_number_there_is_no_place() {
+        let places: Vec<Location<'static>> = vec![*Location::caller(); usize::from(u16::MAX) + 10];
+        let places: &'static [Location<'static>] = places.leak();
+        let sites = Sites::new();
+        let ids: Vec<_> = places.iter().map(|place| sites.id(place)).collect();
+        assert_eq!(ids.iter().filter(|&&id| id == SiteId::NONE).count(), 10);
+        assert_eq!(sites.id(&places[0]), ids[0]);
+    }
+}
