@@ -22,8 +22,10 @@
 
 mod job;
 
+use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ pub use job::{Blocking, TrySpawnBlockingError};
 
 use crate::admission::{OwnedPermit, Semaphore};
 use crate::sync::{AtomicU32, Ordering, Scope, lock, scoped_local};
-use crate::task::{Home, JoinError, JoinErrorKind, joined, quietly};
+use crate::task::{Home, JoinError, JoinErrorKind, WaitsFor, joined, noted, quietly};
 
 /// How long a thread without a job stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,6 +135,8 @@ where
         let room = here("spawn_blocking was awaited").map(|pool| (pool.permits.acquire_owned(), pool));
         let closed = || joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"));
         let Some((room, pool)) = room else { return Err(closed()) };
+        let mut room = pin!(room);
+        let room = poll_fn(|cx| noted(WaitsFor::BLOCKING, room.as_mut().poll(cx)));
         let Ok(permit) = room.await else { return Err(closed()) };
         let result = pool.take_on(permit, job);
         drop(pool);

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker, ready};
 use super::Pool;
 use crate::admission::OwnedPermit;
 use crate::sync::{Ordering, lock};
-use crate::task::{self, JoinError, JoinErrorKind, Payload, joined, quietly};
+use crate::task::{self, JoinError, JoinErrorKind, Payload, WaitsFor, joined, quietly};
 
 /// A job that the pool has taken: await it for its result.
 ///
@@ -152,6 +152,7 @@ impl<T> Future for Blocking<T> {
         };
         drop(waker);
         if !is_ended {
+            task::waits_for(WaitsFor::BLOCKING);
             return Poll::Pending;
         }
         ready!(task::spend(cx));

@@ -8,6 +8,7 @@ use mio::event::Source;
 
 use crate::driver::reactor::{Direction, IoKey};
 use crate::driver::remote::{Remote, gone};
+use crate::task::WaitsFor;
 use crate::{driver, task};
 
 /// A source that the runtime watches, from when it is made until it is dropped.
@@ -81,7 +82,7 @@ impl<S: Source + AsRawFd> Registered<S> {
                 }
             }
         });
-        polled.unwrap_or_else(|| self.poll_foreign(direction, cx, operation))
+        task::noted(WaitsFor::IO, polled.unwrap_or_else(|| self.poll_foreign(direction, cx, operation)))
     }
 
     /// On another thread: try, and leave the waker with the owner if it would block.

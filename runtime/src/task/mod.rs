@@ -70,6 +70,8 @@ pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
 use joiner::{Joiner, JoinerKind};
 pub use reason::WaitsFor;
+#[cfg(not(anteroom_loom))]
+pub(crate) use reason::noted;
 pub(crate) use reason::waits_for;
 pub(crate) use root::Root;
 pub(crate) use seed::{Plant, Seat, Seed, Whole, With};

@@ -14,6 +14,8 @@
 //! `../holders.rs`, which shows it.
 
 use core::fmt;
+#[cfg(not(anteroom_loom))]
+use core::task::Poll;
 
 use super::current;
 
@@ -112,6 +114,16 @@ pub(crate) fn waits_for(reason: WaitsFor) {
     if let Some(task) = local.current.get() {
         task.reasons.set(task.reasons.get().and(reason));
     }
+}
+
+/// As [`waits_for`], if `polled` is pending.
+#[inline(always)]
+#[cfg(not(anteroom_loom))]
+pub(crate) fn noted<T>(reason: WaitsFor, polled: Poll<T>) -> Poll<T> {
+    if polled.is_pending() {
+        waits_for(reason);
+    }
+    polled
 }
 
 #[cfg(all(test, not(anteroom_loom)))]
