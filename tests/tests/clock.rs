@@ -3,7 +3,7 @@
 //! This file has a `clock_gettime` of its own, which std finds before the system's. It answers what the system does, and
 //! moves the monotonic clock of a thread by what a test says.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -32,7 +32,7 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::time
     if result == 0 && clock == libc::CLOCK_MONOTONIC && off_ns != 0 {
         // SAFETY: the system has just written there.
         let time = unsafe { &mut *time };
-        let ns = (time.tv_sec as i64 * 1_000_000_000 + time.tv_nsec as i64).saturating_add(off_ns).max(0);
+        let ns = (time.tv_sec * 1_000_000_000 + time.tv_nsec).saturating_add(off_ns).max(0);
         (time.tv_sec, time.tv_nsec) = (ns / 1_000_000_000, ns % 1_000_000_000);
     }
     result as libc::c_int

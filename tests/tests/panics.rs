@@ -336,3 +336,201 @@ fn futures_that_panic_in_their_drop_do_not_stop_the_end_of_a_runtime() {
         assert_eq!(error.is_panic(), n % 3 == 0, "{error}");
     }
 }
+
+/// A future that panics where it is told to.
+struct Panics {
+    at: At,
+    polls: usize,
+    held: Option<Tracked>,
+}
+
+/// Where a task panics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    TheFirstPoll,
+    ALaterPoll,
+    /// In its drop, ready or not.
+    ItsDrop,
+    /// In a poll, and then in its drop.
+    PollAndDrop,
+    /// With a payload whose own drop panics.
+    APayload,
+    /// In the drop of its output.
+    ItsOutput,
+}
+
+impl Future for Panics {
+    type Output = Option<Tracked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Tracked>> {
+        self.polls += 1;
+        match self.at {
+            At::TheFirstPoll | At::PollAndDrop => panic!("in a poll"),
+            At::APayload => std::panic::panic_any(self.held.take()),
+            At::ALaterPoll if self.polls > 2 => panic!("in a poll"),
+            At::ItsOutput if self.polls > 2 => return Poll::Ready(self.held.take()),
+            At::ItsDrop if self.polls > 2 => return Poll::Ready(None),
+            At::ALaterPoll | At::ItsOutput | At::ItsDrop => cx.waker().wake_by_ref(),
+        }
+        Poll::Pending
+    }
+}
+
+#[test]
+fn wherever_a_task_panics_its_place_goes_to_the_next_and_nothing_of_it_is_left() {
+    // bugs.md 29: each way to panic, and each end that its handle can have meanwhile.
+    const ENDS: [&str; 6] =
+        ["awaited", "dropped", "dropped elsewhere", "aborted", "aborted elsewhere", "dropped when done"];
+    let ways = [At::TheFirstPoll, At::ALaterPoll, At::ItsDrop, At::PollAndDrop, At::APayload, At::ItsOutput];
+    for (at, end) in ways.into_iter().flat_map(|at| ENDS.map(|end| (at, end))) {
+        let drops = Drops::new();
+        let runtime = Runtime::builder().max_tasks(2).max_task_bytes(10_000).build().unwrap();
+        runtime.block_on(async {
+            let gate = Gate::new();
+            let sibling = try_spawn(gate.wait()).unwrap();
+            let panics_in_drop = !matches!(at, At::TheFirstPoll | At::ALaterPoll);
+            let held = if panics_in_drop { drops.track_panicking() } else { drops.track() };
+            let bad = spawn(Panics { at, polls: 0, held: Some(held) }).await.unwrap();
+            let mut next = Box::pin(spawn(async { 8 }));
+            assert!(poll_with(next.as_mut(), std::task::Waker::noop()).is_pending());
+            let quiet = |f: &mut dyn FnMut()| drop(catch_unwind(AssertUnwindSafe(f)));
+            match end {
+                "awaited" => match bad.await {
+                    Ok(output) => {
+                        assert_eq!(at, At::ItsOutput);
+                        let mut output = Some(output);
+                        quiet(&mut || drop(output.take()));
+                    }
+                    Err(error) => {
+                        assert!(error.is_panic() && at != At::ItsOutput, "{error}");
+                        let mut error = Some(error);
+                        quiet(&mut || drop(error.take()));
+                    }
+                },
+                "dropped" => drop(bad),
+                "dropped elsewhere" => elsewhere(|| drop(bad)),
+                "aborted" => {
+                    bad.abort();
+                    let error = bad.await.unwrap_err();
+                    assert_eq!(error.is_panic(), panics_in_drop, "{at:?}: {error}");
+                }
+                "aborted elsewhere" => {
+                    elsewhere(|| bad.abort());
+                    drop(bad);
+                }
+                _ => {
+                    look_around().await;
+                    assert!(bad.is_finished());
+                    let mut bad = Some(bad);
+                    quiet(&mut || drop(bad.take()));
+                }
+            }
+            // In line it waited for the very place of the one that panicked.
+            assert_eq!(next.await.unwrap().await.unwrap(), 8, "{at:?}, {end}");
+            gate.open();
+            sibling.await.unwrap();
+            look_around().await;
+            let left = metrics();
+            assert_eq!(
+                (left.tasks_live, left.task_bytes, left.headers, left.waiting),
+                (0, 0, 1, 0),
+                "{at:?}, {end}"
+            );
+            assert_eq!(drops.count(), 1, "{at:?}, {end}");
+        });
+    }
+}
+
+#[test]
+fn what_unwinds_may_use_the_runtime() {
+    /// Uses all of it in its drop.
+    struct Guard(Option<JoinHandle<()>>, Drops);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking());
+            self.0.take().unwrap().abort();
+            let tracked = self.1.track();
+            drop(try_spawn(async move { drop(tracked) }).unwrap());
+            let mut sleep = Box::pin(time::sleep(Duration::from_secs(100)));
+            assert!(poll_with(sleep.as_mut(), std::task::Waker::noop()).is_pending());
+            let mut waits = Box::pin(spawn(yield_now()));
+            let _ = poll_with(waits.as_mut(), std::task::Waker::noop());
+            assert_eq!(anteroom::block_on(async { spawn(async { 4 }).join().await.unwrap() }), 4);
+            assert!(metrics().timers > 0);
+        }
+    }
+    let drops = Drops::new();
+    among_siblings(async || {
+        let endless = spawn(std::future::pending()).await.unwrap();
+        let guard = Guard(Some(endless), drops.clone());
+        let task = spawn(async move {
+            let _guard = guard;
+            yield_now().await;
+            panic!("in a poll");
+        });
+        assert_eq!(text(task.join().await.unwrap_err()), "in a poll");
+        look_around().await;
+        assert_eq!((drops.count(), metrics().timers, metrics().waiting), (1, 0, 0));
+    });
+}
+
+#[test]
+fn a_panic_in_an_inner_runtime_ends_one_task_of_the_outer() {
+    among_siblings(async || {
+        let drops = Drops::new();
+        let tracked = drops.track();
+        let task = spawn(async move {
+            let inner = Runtime::builder().max_tasks(3).build().unwrap();
+            let wait = Gate::new().wait();
+            inner.block_on(async {
+                drop(try_spawn(async move { (wait.await, tracked).0 }).unwrap());
+                yield_now().await;
+                panic!("in the inner one");
+            });
+        });
+        assert_eq!(text(task.join().await.unwrap_err()), "in the inner one");
+        // The inner one was dropped by the panic, with its task, and this thread is in the outer one again.
+        assert_eq!((drops.count(), metrics().tasks_max), (1, 4_096));
+    });
+}
+
+#[test]
+fn a_service_that_panics_gives_its_place_back() {
+    Runtime::builder().service_tasks(1).build().unwrap().block_on(async {
+        for n in 0..10 {
+            let service = anteroom::spawn_service(async move {
+                yield_now().await;
+                assert!(n > 100, "in a service");
+            });
+            assert!(service.expect("the last one is over").await.unwrap_err().is_panic());
+            assert_eq!(metrics().services_live, 0);
+        }
+    });
+}
+
+#[test]
+fn jobs_that_panic_when_they_are_dropped_unrun_do_not_stop_the_end_of_a_runtime() {
+    let drops = Drops::new();
+    let runtime = Runtime::builder().blocking_threads(1).blocking_queue(10).build().unwrap();
+    let (go, at_go) = std::sync::mpsc::channel::<()>();
+    let (begun, at_begun) = std::sync::mpsc::channel();
+    let mut hangs = Box::pin(anteroom::spawn_blocking(move || (begun.send(()).unwrap(), at_go.recv())));
+    let queued: Vec<_> = runtime.block_on(async {
+        assert!(poll_with(hangs.as_mut(), std::task::Waker::noop()).is_pending());
+        at_begun.recv().unwrap();
+        let queue = |n: usize| {
+            let held = if n % 2 == 0 { drops.track_panicking() } else { drops.track() };
+            let mut job = Box::pin(anteroom::spawn_blocking(move || drop(held)));
+            assert!(poll_with(job.as_mut(), std::task::Waker::noop()).is_pending());
+            job
+        };
+        (0..10).map(queue).collect()
+    });
+    drop(runtime);
+    assert_eq!(drops.count(), 10);
+    for job in queued {
+        assert!(anteroom_tests::park_on(job).unwrap_err().is_cancelled());
+    }
+    drop(go);
+    assert!(anteroom_tests::park_on(hangs).unwrap().1.is_err());
+}
