@@ -8,12 +8,12 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anteroom::net::{TcpListener, TcpStream, ToAddress, lookup_host};
+use anteroom::net::{ReadHalf, ReuniteError, TcpListener, TcpStream, ToAddress, WriteHalf, lookup_host};
 use anteroom::time::{Elapsed, Interval, Sleep, Timeout};
 use anteroom::{
-    Ask, AskError, Builder, Drain, Handle, Holder, Holders, Join, JoinError, JoinHandle, LongPolls, Metrics,
-    Part, Reservation, Reserve, Runtime, Spawn, SpawnError, SpawnLocal, SpawnWith, TaskId, TrySpawnError,
-    Waiters, Waiting, WaitsFor, WorstCase, YieldNow,
+    Ask, AskError, Blocking, Builder, Drain, Handle, Holder, Holders, Join, JoinError, JoinHandle, LongPolls,
+    Metrics, Part, Reservation, Reserve, Runtime, Spawn, SpawnError, SpawnLocal, SpawnWith, TaskId,
+    TrySpawnBlockingError, TrySpawnError, Waiters, Waiting, WaitsFor, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
@@ -113,6 +113,11 @@ rows! {
     JoinHandle<*mut u8>: NO NO YES;
     JoinHandle<std::sync::MutexGuard<'static, u8>>: NO YES YES;
     JoinHandle<std::marker::PhantomPinned>: YES YES YES;
+    // So is that of a job, which was made by another thread in any case.
+    Blocking<u8>: YES YES YES;
+    Blocking<Rc<u8>>: NO NO YES;
+    TrySpawnBlockingError<fn()>: YES YES YES;
+    TrySpawnBlockingError<Rc<u8>>: NO NO YES;
     JoinError: YES YES YES;
     TaskId: YES YES YES;
     SpawnError: YES YES YES;
@@ -129,6 +134,9 @@ rows! {
     Elapsed: YES YES YES;
     TcpStream: YES YES YES;
     TcpListener: YES YES YES;
+    ReadHalf: YES YES YES;
+    WriteHalf: YES YES YES;
+    ReuniteError: YES YES YES;
 
     Semaphore: YES YES YES;
     Acquire<&'static Semaphore>: YES YES YES;
@@ -206,4 +214,117 @@ fn what_the_library_waits_for_can_be_waited_for_in_a_spawned_task() {
     send(&semaphore.acquire());
     send(&semaphore.acquire_owned());
     send(&anteroom::spawn(ready(1)));
+}
+
+/// What makes a pointer of a number, or hides that it does. Pointers here are made of references and of boxes, and the one
+/// that carries a number goes through `map_addr`, which keeps the provenance.
+const FORBIDDEN: [&str; 7] = [
+    "transmute",
+    "exposed_addr",
+    "exposed_provenance",
+    "expose_provenance",
+    "expose_addr",
+    "without_provenance",
+    "ptr::invalid",
+];
+
+/// The places in `code` at which a pointer may be made of a number, or of what cannot be told from one.
+fn pointers_from_numbers(code: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = FORBIDDEN.into_iter().filter(|word| code.contains(word)).collect();
+    // A cast with `as` says nothing of what it is from, so there is none: `cast`, `cast_mut` and `&raw` do the same and
+    // take no number. What is in a turbofish or a signature is a type and no cast.
+    for (at, cast) in code.match_indices(" as ") {
+        let target = code[at + cast.len()..].trim_start();
+        if target.starts_with('*') || target.starts_with("fn(") || target.starts_with("unsafe fn(") {
+            found.push(&code[at..code.len().min(at + 40)]);
+        }
+    }
+    found
+}
+
+#[test]
+fn no_pointer_is_made_of_a_number() {
+    for member in ["runtime", "limiter"] {
+        for file in anteroom_tests::source::sources(member) {
+            // Statements may go over several lines.
+            let code = file.code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+            let found = pointers_from_numbers(&code);
+            assert!(found.is_empty(), "{member}/src/{}: {found:?}", file.path);
+        }
+    }
+}
+
+#[test]
+fn what_looks_for_pointers_of_numbers_finds_them() {
+    for bad in [
+        "let header = bits as *const Header;",
+        "let header = (bits & !LOW) as *mut Header;",
+        "unsafe { &*(address as *const u8) }",
+        "f(bits as *const _)",
+        "let p = core::ptr::invalid_mut::<u8>(bits);",
+        "core::mem::transmute::<usize, &Header>(bits)",
+        "let p = ptr::with_exposed_provenance::<u8>(bits);",
+        "let p = ptr::from_exposed_addr_mut(bits);",
+        "let bits = p.expose_provenance();",
+        "let p: *const u8 = core::ptr::without_provenance(7);",
+    ] {
+        assert!(!pointers_from_numbers(bad).is_empty(), "{bad}");
+    }
+    for good in [
+        "data.map_addr(|address| unpack(address).0).cast::<Header>()",
+        "let frame: Cell<*const ()> = Cell::new(core::ptr::null());",
+        "fn encode(header: &'static Header) -> *const () {",
+        "let index = key.index as usize;",
+        "use std::io::Error as IoError;",
+        "tv_nsec: after.subsec_nanos() as _,",
+        "std::ptr::dangling_mut()",
+    ] {
+        assert_eq!(pointers_from_numbers(good), [""; 0], "{good}");
+    }
+}
+
+/// Asks whether `T` can be copied.
+trait NoCopy {
+    const CLONE: bool = false;
+}
+
+impl<T: ?Sized> NoCopy for Probe<T> {}
+
+impl<T: Clone> Probe<T> {
+    const CLONE: bool = true;
+}
+
+#[test]
+fn what_may_be_given_back_once_cannot_be_copied() {
+    // bugs.md 14: a permit is its units, a handle its output, a frame its future.
+    const CLONES: [(&str, bool); 8] = [
+        ("Permit", Probe::<Permit<&'static Semaphore>>::CLONE),
+        ("OwnedPermit", Probe::<OwnedPermit>::CLONE),
+        ("Acquire", Probe::<Acquire<Arc<Semaphore>>>::CLONE),
+        ("JoinHandle", Probe::<JoinHandle<u8>>::CLONE),
+        ("Spawn", Probe::<Spawn<Plain>>::CLONE),
+        ("Join", Probe::<Join<Spawn<Plain>, u8>>::CLONE),
+        ("Reservation", Probe::<Reservation>::CLONE),
+        ("TrySpawnError", Probe::<TrySpawnError<Plain>>::CLONE),
+    ];
+    for (name, clones) in CLONES {
+        assert!(!clones, "{name}");
+    }
+    const { assert!(Probe::<TaskId>::CLONE, "or the question is wrong") };
+    // And nobody can say how many units to give back: no method of a semaphore or a permit takes a number but to ask for
+    // units, to split a permit, or to set the limit.
+    let takes_number = |line: &&str| line.contains("pub fn ") && line.contains(": usize");
+    for (file, may) in [
+        ("semaphore.rs", &["new", "try_new", "acquire_many", "acquire_many_owned", "try_acquire_many"][..]),
+        ("permit.rs", &["split"][..]),
+    ] {
+        let text = std::fs::read_to_string(workspace().join("limiter/src").join(file)).unwrap();
+        let methods: Vec<_> = text.lines().filter(takes_number).collect();
+        assert!(!methods.is_empty());
+        for method in methods {
+            let name = method.split("pub fn ").nth(1).unwrap().split(['(', '<']).next().unwrap();
+            let may = may.contains(&name) || ["try_acquire_many_owned", "set_limit"].contains(&name);
+            assert!(may, "{file}: {name} takes a number: does it make units?");
+        }
+    }
 }
