@@ -445,3 +445,86 @@ fn every_public_type_may_go_to_another_thread() {
     is::<(AcquireError, TryAcquireError, LimitError, Snapshot)>();
     is::<(anteroom_limiter::Ledger<u8, 2>, anteroom_limiter::Key, anteroom_limiter::Refusal)>();
 }
+
+/// bugs.md 2: the waiter that was woken is cancelled before it runs, others wait, and a newcomer comes. Nothing tells the
+/// newcomer that it may go ahead, and nothing keeps it out when the line is empty.
+#[test]
+fn a_newcomer_after_a_cancelled_grant_goes_to_the_end_of_the_line() {
+    let semaphore = Semaphore::new(1);
+    for others in 0..4 {
+        let permit = semaphore.try_acquire().unwrap();
+        let mut cancelled = semaphore.acquire();
+        assert!(poll_once(&mut cancelled).is_pending());
+        let mut line: Vec<_> = (0..others).map(|_| semaphore.acquire()).collect();
+        assert!(line.iter_mut().all(|waiter| poll_once(waiter).is_pending()));
+        drop(permit); // to the one that is then cancelled
+        drop(cancelled);
+        let newcomer = semaphore.try_acquire();
+        assert_eq!(newcomer.is_ok(), others == 0, "{others} were before it");
+        drop(newcomer);
+        line.push(semaphore.acquire());
+        for mut next in line {
+            let Poll::Ready(Ok(permit)) = poll_once(&mut next) else { panic!("it was next") };
+            drop(permit);
+        }
+        assert_exactly(&semaphore, 0);
+    }
+}
+
+/// bugs.md 8: the queue keeps no pointer into a future: one that waits may be moved, and its memory be freed and used again,
+/// at the head, in the middle and at the tail. AddressSanitizer looks on in `.ci/asan.sh`.
+#[test]
+fn a_queued_waiter_may_be_moved_and_freed_wherever_it_stands() {
+    for gone in 0_usize..1 << 5 {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let permit = semaphore.try_acquire_owned().unwrap();
+        let bell = Bell::new();
+        let mut waiters: Vec<_> = (0..5).map(|_| Some(Box::new(semaphore.acquire_owned()))).collect();
+        for waiter in waiters.iter_mut().flatten() {
+            assert!(poll_with(&mut **waiter, &Arc::clone(&bell).into()).is_pending());
+        }
+        // Freed, and the memory written over.
+        let mut noise = Vec::new();
+        for at in (0..5).filter(|at| gone & 1 << at != 0) {
+            waiters[at] = None;
+            noise.push(Box::new([0xAA_u8; size_of::<Acquire<Arc<Semaphore>>>()]));
+        }
+        // Moved out of their boxes.
+        let mut left: Vec<_> = waiters.into_iter().flatten().map(|waiter| *waiter).collect();
+        assert_eq!(semaphore.waiting(), left.len());
+        drop(permit);
+        for (served, waiter) in left.iter_mut().enumerate() {
+            let Poll::Ready(Ok(permit)) = poll_once(waiter) else { panic!("waiter {served} of {gone:b}") };
+            drop(permit);
+        }
+        drop((left, noise));
+        assert_exactly(&semaphore, 0);
+        assert_eq!(Arc::strong_count(&bell), 1, "and no waker is kept");
+    }
+}
+
+/// bugs.md 13: a waiter that dies, by its drop or by a panic in its task, is counted once, in whichever state it was.
+#[test]
+fn a_waiter_that_dies_by_a_panic_is_counted_once() {
+    let semaphore = Semaphore::new(2);
+    for state in ["new", "waiting", "granted", "collected"] {
+        let held = semaphore.try_acquire_many(2).unwrap();
+        let mut held = Some(held);
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut acquire = semaphore.acquire_many(2);
+            if state != "new" {
+                assert!(poll_once(&mut acquire).is_pending());
+            }
+            if state == "granted" || state == "collected" {
+                drop(held.take());
+            }
+            let _permit = (state == "collected").then(|| poll_once(&mut acquire));
+            std::panic::resume_unwind(Box::new("its task"));
+        }));
+        assert!(died.is_err());
+        assert_exactly(&semaphore, if held.is_some() { 2 } else { 0 });
+        drop(held);
+        assert_exactly(&semaphore, 0);
+        assert!(semaphore.try_acquire_many(3).is_err(), "{state}: the capacity never rises either");
+    }
+}
