@@ -71,6 +71,8 @@
 
 mod counting;
 mod gate;
+#[cfg(target_os = "linux")]
+pub mod resident;
 pub mod source;
 mod tracked;
 mod unordered;
