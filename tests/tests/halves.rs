@@ -282,7 +282,7 @@ fn several_buffers_are_filled_in_order_and_no_edge_is_lost_over_them() {
                 peer.write_all(&[round, 2, 3, 4, 5]).unwrap();
                 let mut got = Vec::new();
                 while got.len() < 5 {
-                    let (mut one, mut two, mut three) = ([0; 2], [0; 0], [0; 10]);
+                    let (mut one, mut two, mut three) = ([0; 2], [0; 0], [0; 1]);
                     let mut buffers =
                         [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two), IoSliceMut::new(&mut three)];
                     let read = timeout(LONG, reader.read_vectored(&mut buffers)).await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anteroom::net::{TcpListener, TcpStream, lookup_host};
 use anteroom::time::{sleep, timeout};
 use anteroom::{Runtime, block_on, metrics, spawn, spawn_local, yield_now};
-use anteroom_tests::{Unordered, must_end};
+use anteroom_tests::{Unordered, must_end, park_on};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -350,6 +350,35 @@ fn a_read_that_is_given_up_loses_nothing() {
                 let mut got = [0; 3];
                 timeout(LONG, stream.read_exact(&mut got)).await.unwrap().unwrap();
                 assert_eq!(got, [n; 3]);
+            }
+        });
+    });
+}
+
+#[test]
+fn outside_a_runtime_what_is_accepted_is_closed_again() {
+    must_end(|| {
+        let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let error = park_on(listener.accept()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn when_no_more_sockets_may_be_watched_each_accept_takes_its_time() {
+    must_end(|| {
+        let runtime = Runtime::builder().max_sockets(1).paused_clock(true).build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let start = anteroom::time::now();
+            for n in 1..=10 {
+                let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+                let error = listener.accept().await.unwrap_err();
+                assert!(error.to_string().starts_with("1 sockets are open"), "{error}");
+                assert_eq!(peer.read(&mut [0]).unwrap(), 0, "it is closed, and not kept waiting");
+                assert_eq!(anteroom::time::now() - start, n * Duration::from_millis(50));
             }
         });
     });

@@ -108,8 +108,9 @@ impl TcpListener {
     /// error comes only after 50 ms, so that a loop does not spin. The connection is not lost. It waits in the backlog, and
     /// is accepted by the first call that finds room.
     ///
-    /// Polled outside a runtime there is no pause, and a connection that was accepted is closed again: the error is
-    /// `Unsupported`.
+    /// A connection that was accepted and cannot be watched, because as many sockets are open as may be, is closed again;
+    /// that error has its pause too. Polled outside a runtime there is no pause, and no connection can be watched: the
+    /// error is `Unsupported`.
     ///
     /// # Bounds
     /// Connections that nobody has accepted wait in the system's backlog, and are turned away by it when it is full.
@@ -121,10 +122,12 @@ impl TcpListener {
         let accepted =
             poll_fn(|cx| self.io.poll_io(Direction::Read, cx, |_| true, mio::net::TcpListener::accept));
         let result = match accepted.await {
+            // It fails when no more can be watched, which the next one would find as well.
             Ok((stream, peer)) => TcpStream::new(stream).map(|stream| (stream, peer)),
-            Err(error) => Err(error),
+            Err(error) if error::is_shortage(&error) => Err(error),
+            Err(error) => return Err(error),
         };
-        if result.as_ref().is_err_and(error::is_shortage) {
+        if result.is_err() {
             self.pause().await;
         }
         result
