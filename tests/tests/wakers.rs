@@ -16,7 +16,10 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use anteroom::net::{TcpListener, TcpStream};
-use anteroom::{Runtime, block_on, metrics, spawn, spawn_blocking, spawn_local, time, try_spawn, yield_now};
+use anteroom::{
+    Handle, Runtime, block_on, metrics, reserve, spawn, spawn_blocking, spawn_local, time, try_spawn,
+    yield_now,
+};
 use anteroom_limiter::Semaphore;
 use anteroom_tests::{Gate, Hooks, elsewhere, look_around, must_end, poll_once, poll_with};
 
@@ -31,6 +34,10 @@ enum Place {
     /// The line of spawners.
     Line,
     LocalLine,
+    /// The same line, for a spawner that came by a handle and was first polled on another thread.
+    ForeignLine,
+    /// The same line, for who wants no more than a place.
+    Reserver,
     Timer,
     Reader,
     Writer,
@@ -139,10 +146,12 @@ fn pair() -> (TcpStream, StdStream) {
 }
 
 impl Place {
-    const ALL: [Place; 10] = [
+    const ALL: [Place; 12] = [
         Place::Joiner,
         Place::Line,
         Place::LocalLine,
+        Place::ForeignLine,
+        Place::Reserver,
         Place::Timer,
         Place::Reader,
         Place::Writer,
@@ -186,6 +195,11 @@ impl Place {
             }
             Place::Line => (Waits::far(spawn(async {})), fill()),
             Place::LocalLine => (Waits::Near(Box::pin(Silent(Box::pin(spawn_local(async {}))))), fill()),
+            Place::ForeignLine => {
+                let handle = Handle::current().expect("it is inside");
+                (Waits::far(handle.spawn(async {})), fill())
+            }
+            Place::Reserver => (Waits::far(reserve()), fill()),
             Place::Timer => {
                 let advance = || assert!(poll_once(std::pin::pin!(time::advance(2 * SEC))).is_pending());
                 (Waits::far(time::sleep(SEC)), Box::new(advance))
@@ -353,6 +367,9 @@ impl Play {
         }
         self.act.arm(&self.hooks, &self.others, &self.acted);
         let polled = self.act.through(|| match self.way {
+            Way::AtTheFirstPoll if self.place == Place::ForeignLine => {
+                self.place.poll_elsewhere(&mut waits, &self.waker)
+            }
             Way::AtTheFirstPoll | Way::InPlaceOfAnother => waits.poll(&self.waker),
             Way::FromAnotherThread | Way::FromAnotherThreadJustNow => {
                 self.place.poll_elsewhere(&mut waits, &self.waker)
@@ -538,7 +555,7 @@ fn in_each_way(place: Place) {
 
 /// A test a row, so that a failure names its place.
 macro_rules! places {
-    ($($test:ident: $place:ident;)+) => {
+    ($(#[test] fn $test:ident = $place:ident;)+) => {
         $(#[test]
         fn $test() {
             in_each_way(Place::$place);
@@ -552,14 +569,16 @@ macro_rules! places {
 }
 
 places! {
-    a_joiners_waker_may_do_anything: Joiner;
-    a_spawners_waker_may_do_anything: Line;
-    a_local_spawners_waker_may_do_anything: LocalLine;
-    a_timers_waker_may_do_anything: Timer;
-    a_readers_waker_may_do_anything: Reader;
-    a_writers_waker_may_do_anything: Writer;
-    a_listeners_waker_may_do_anything: Listener;
-    a_jobs_waker_may_do_anything: Job;
-    a_waker_in_the_pools_line_may_do_anything: PoolsLine;
-    a_semaphores_waker_may_do_anything: Semaphore;
+    #[test] fn a_joiners_waker_may_do_anything = Joiner;
+    #[test] fn a_spawners_waker_may_do_anything = Line;
+    #[test] fn a_local_spawners_waker_may_do_anything = LocalLine;
+    #[test] fn a_foreign_spawners_waker_may_do_anything = ForeignLine;
+    #[test] fn a_waker_that_waits_for_a_reservation_may_do_anything = Reserver;
+    #[test] fn a_timers_waker_may_do_anything = Timer;
+    #[test] fn a_readers_waker_may_do_anything = Reader;
+    #[test] fn a_writers_waker_may_do_anything = Writer;
+    #[test] fn a_listeners_waker_may_do_anything = Listener;
+    #[test] fn a_jobs_waker_may_do_anything = Job;
+    #[test] fn a_waker_in_the_pools_line_may_do_anything = PoolsLine;
+    #[test] fn a_semaphores_waker_may_do_anything = Semaphore;
 }
