@@ -186,7 +186,7 @@ fn a_waiting_spawn_that_is_dropped_passes_its_turn_on() {
 
 #[test]
 fn a_spawn_dropped_after_its_grant_aborts_its_task() {
-    // bugs.md 7
+    // bugs.md 1, 7
     // [SPAWN-2]
     runtime(1).block_on(async {
         let gate = Gate::new();

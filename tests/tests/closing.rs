@@ -66,6 +66,7 @@ fn a_spawner_that_waits_on_another_thread_is_told_too() {
 
 #[test]
 fn while_a_runtime_ends_nobody_gets_in() {
+    // bugs.md 9
     /// Tries every door in its drop.
     struct Late(Arc<Mutex<Vec<String>>>);
     impl Drop for Late {
@@ -132,7 +133,7 @@ fn every_live_task_is_dropped_on_this_thread_and_every_handle_learns_it() {
 
 #[test]
 fn tasks_that_hold_one_another_are_all_dropped() {
-    // bugs.md 28: a handle in the other's future, wakers of each in the other, a handle in its own output.
+    // bugs.md 28: a handle in the other's future, and so wakers of each in the other. `cycles.rs` has other circles.
     let drops = Drops::new();
     let runtime = runtime(100);
     runtime.block_on(async {
@@ -228,7 +229,7 @@ fn a_frame_may_be_dropped_by_anyone_after_its_runtime_is_gone() {
 
 #[test]
 fn bad_options_are_errors_that_name_them() {
-    // bugs.md 21
+    // bugs.md 10, 21
     let builder = Runtime::builder;
     for (built, text) in [
         (builder().max_tasks(0).build(), "max_tasks(0)"),

@@ -165,7 +165,7 @@ fn a_timer_that_is_dropped_elsewhere_while_it_fires_wakes_at_most_once() {
 
 #[test]
 fn a_task_that_gives_up_its_permits_gives_them_up_once() {
-    // bugs.md 14: aborted at any point of its life, by a panic or by the end of its runtime; 7.
+    // bugs.md 7, 14: aborted at any point of its life, by a panic or by the end of its runtime.
     let semaphore = Arc::new(Semaphore::new(3));
     let exactly = |in_use: usize| {
         assert_eq!((semaphore.in_use(), semaphore.waiting()), (in_use, 0));

@@ -71,6 +71,7 @@ fn race(other: fn(usize, Frame)) -> (usize, usize) {
 
 #[test]
 fn a_frame_dropped_elsewhere_races_with_its_admission() {
+    // bugs.md 8
     must_end(|| {
         let (runs, sent) = race(|_, frame| drop(frame));
         assert!(runs <= sent);

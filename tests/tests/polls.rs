@@ -1,4 +1,4 @@
-//! How often anybody is polled: as often as there is news, in a turn that is never long in coming, and not at all otherwise.
+//! How often anybody is polled: as often as there is news, in a turn that is not long in coming, and else not at all.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -122,8 +122,8 @@ fn a_third_task_has_its_turn_between_any_two_rounds_of_two_that_wake_each_other(
 
 #[test]
 fn a_runtime_that_waits_is_not_woken() {
-    // bugs.md 51: a timer far off, a socket, a spawner in line and a task that waits, and nothing happens. `.ci/idle.sh`
-    // looks for ten seconds, from outside.
+    // bugs.md 11, 51: a timer far off, a socket, a spawner in line and a task that waits, and nothing happens. From
+    // outside, `.ci/idle.sh` looks for ten seconds.
     must_end(|| {
         Runtime::builder().max_tasks(3).build().unwrap().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

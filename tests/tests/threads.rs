@@ -306,7 +306,7 @@ fn joins_and_drops_elsewhere_race_with_the_end_of_their_task() {
 
 #[test]
 fn wakes_race_with_the_end_of_their_runtime() {
-    // bugs.md 23
+    // bugs.md 23, 24: what is called to wake a sleeping owner is kept until the call is over.
     must_end(|| {
         let (done, barrier) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(2)));
         let (to_thread, at_thread) = mpsc::sync_channel::<Vec<Waker>>(1);
