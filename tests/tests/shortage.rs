@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anteroom::net::TcpListener;
 use anteroom::time::{sleep, timeout};
-use anteroom::{Runtime, block_on, metrics, spawn_blocking, spawn_local, try_spawn_blocking};
+use anteroom::{Runtime, block_on, spawn_local};
 use anteroom_tests::{elsewhere, must_end, park_on, poll_once};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -216,6 +216,8 @@ fn outside_a_runtime_the_error_comes_at_once() {
 #[cfg(not(anteroom_asan))]
 #[test]
 fn a_job_for_which_there_is_no_thread_is_an_error_and_gives_its_place_back() {
+    use anteroom::{metrics, spawn_blocking, try_spawn_blocking};
+
     alone("a_job_for_which_there_is_no_thread_is_an_error_and_gives_its_place_back", || {
         fn space_bytes() -> u64 {
             let sizes = std::fs::read_to_string("/proc/self/statm").unwrap();
