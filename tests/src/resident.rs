@@ -7,7 +7,8 @@ use std::fs;
 /// # Panics
 /// On a system without `/proc`.
 pub fn resident() -> usize {
-    status("VmRSS:")
+    // The sum over all pages; what `status` shows lags behind by some pages a thread.
+    line("smaps_rollup", "Rss:")
 }
 
 /// The most that was ever in use since the process began, or since [`forget_peak`].
@@ -15,7 +16,7 @@ pub fn resident() -> usize {
 /// # Panics
 /// As [`resident`].
 pub fn resident_peak() -> usize {
-    status("VmHWM:")
+    line("status", "VmHWM:")
 }
 
 /// Makes the present use the peak; whether the system does that.
@@ -31,8 +32,8 @@ pub fn files_open() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
 
-fn status(name: &str) -> usize {
-    let text = fs::read_to_string("/proc/self/status").expect("/proc");
+fn line(file: &str, name: &str) -> usize {
+    let text = fs::read_to_string(format!("/proc/self/{file}")).expect("/proc");
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line of that name");
     let kib: usize = line.trim().trim_end_matches("kB").trim().parse().expect("a number of KiB");
     kib * 1024

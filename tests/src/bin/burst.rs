@@ -23,7 +23,7 @@ mod bursts {
     const CACHE_BYTES_MAX: usize = MIB;
     const CACHE_BYTES_IDLE: usize = 32 * KIB;
 
-    pub fn main() {
+    pub(crate) fn main() {
         match std::env::args().nth(1).as_deref() {
             Some("limit") => memory_is_that_of_the_limit(),
             Some("handles") => a_million_handles(),
