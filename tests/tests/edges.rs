@@ -7,12 +7,12 @@ use std::pin::pin;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom::net::TcpStream;
 use anteroom::time::timeout;
 use anteroom::{block_on, metrics, spawn, yield_now};
-use anteroom_tests::{must_end, poll_once};
+use anteroom_tests::{Gate, Hooks, must_end, poll_once, poll_with};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -119,7 +119,7 @@ fn no_sequence_of_edges_reads_and_turns_leaves_a_reader_waiting_beside_its_bytes
 /// Lets the owner look at its inbox and its driver, which it does every 64 polls at most; an edge that has come is taken
 /// when 100 µs have passed.
 async fn turn() {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while start.elapsed() < Duration::from_micros(120) {
         yield_now().await;
     }
@@ -144,7 +144,7 @@ fn a_hundred_thousand_single_bytes_arrive_whoever_reads_them() {
                     }
                 }
             });
-            let start = std::time::Instant::now();
+            let start = Instant::now();
             let reader = spawn(async move {
                 let mut rounds = 0_u32;
                 while rounds < 100_000 && start.elapsed() < Duration::from_secs(4) {
@@ -161,6 +161,44 @@ fn a_hundred_thousand_single_bytes_arrive_whoever_reads_them() {
             assert!(rounds > 100);
             let _ = peer.write(b"");
             echo.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn what_arrives_between_a_read_elsewhere_and_its_letter_is_told() {
+    // bugs.md 45: the read found nothing, then the byte comes and the owner, who sleeps, takes its edge; and only then does
+    // the owner learn that somebody waits for one.
+    must_end(|| {
+        block_on(async {
+            let (stream, peer) = pair();
+            let done = Gate::new();
+            let opened = done.clone();
+            let far = thread::spawn(move || {
+                for round in 0..300_u32 {
+                    let (waker, hooks) = Hooks::new();
+                    let (told, at_told) = mpsc::channel();
+                    let mut from = peer.try_clone().unwrap();
+                    // A waker is cloned after the read and before the letter.
+                    hooks.on_clone(move || {
+                        from.write_all(b"x").unwrap();
+                        let start = Instant::now();
+                        while start.elapsed() < Duration::from_micros(u64::from(round % 20) * 20) {
+                            std::hint::spin_loop();
+                        }
+                    });
+                    hooks.on_wake(move || drop(told.send(())));
+                    let mut buffer = [0; 2];
+                    let mut read = Box::pin(stream.read(&mut buffer));
+                    assert!(poll_with(read.as_mut(), &waker).is_pending());
+                    at_told.recv_timeout(LONG).unwrap_or_else(|_| panic!("round {round}: nobody was told"));
+                    assert!(matches!(poll_once(read.as_mut()), Poll::Ready(Ok(1))), "and it is there");
+                }
+                opened.open();
+                stream
+            });
+            done.wait().await;
+            drop(far.join().unwrap());
         });
     });
 }
