@@ -5,13 +5,14 @@
 //! # What is checked
 //! Loom tracks each atomic, and each cell of a header, a waiter and a queue: two threads at one cell without an order
 //! between them fail a model, as does a deadlock, which is what a lost wake becomes. Bounds: two threads without limit on
-//! preemptions; three, or two that take many steps, with at most three.
+//! preemptions; three, or two that take many steps, with at most three, or two.
 //!
 //! # That it checks
 //! `loom_canary` must fail. And with `--cfg anteroom_bug="..."` a model must fail for each of:
 //! `inbox_plain` (a plain look at the sleeper after a push), `wake_plain` (a wake that finds its bit set is
 //! no read-modify-write), `claim_plain` (the owner takes a waiting future without a swap), `join_no_second_look` (a handle
-//! that does not look again after it has asked).
+//! that does not look again after it has asked), `desk_recycles_at_once` (a node that was cancelled is used again while the
+//! owner may hold it).
 
 use std::future::poll_fn;
 use std::panic::Location;
@@ -23,16 +24,23 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use crate::admission::{self, Admission, Limits};
+use crate::admission::{self, Admission, Door, Limits};
 use crate::scheduler::Park;
 use crate::scheduler::inbox::{Doorbell, Inbox};
 use crate::scheduler::local::Scheduler;
 use crate::task::Owner;
-use crate::{JoinHandle, spawn, spawn_local, try_spawn};
+use crate::{JoinHandle, Spawn, spawn, spawn_local, try_spawn};
 
 /// Two threads, every interleaving.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     loom::model(f);
+}
+
+/// At most two preemptions: what takes very many steps.
+fn model_of_many_steps(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(f);
 }
 
 /// At most three preemptions: three threads, or two that take many steps.
@@ -135,6 +143,34 @@ impl Rig {
                 crate::yield_now().await;
             }
         });
+    }
+
+    /// Runs until `work` is over on another thread, sleeping when there is nothing to do: a lost ring is a deadlock.
+    fn run_against(&self, work: impl FnOnce() + Send + 'static) {
+        let over = StdArc::new(Mutex::new((false, None::<Waker>)));
+        let other = thread::spawn({
+            let over = over.clone();
+            move || {
+                work();
+                let waker = {
+                    let mut over = over.lock().unwrap();
+                    over.0 = true;
+                    over.1.take()
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        });
+        self.block_on(poll_fn(|cx| {
+            let mut over = over.lock().unwrap();
+            if over.0 {
+                return Poll::Ready(());
+            }
+            over.1 = Some(cx.waker().clone());
+            Poll::Pending
+        }));
+        other.join().unwrap();
     }
 
     /// As the drop of a runtime.
@@ -297,7 +333,7 @@ fn loom_foreign_wake_against_poll() {
 #[test]
 fn loom_second_wake_publishes_what_was_written_before_it() {
     // bugs.md 27
-    model_of_three(|| {
+    model_of_many_steps(|| {
         let (rig, mail) = (Rig::new(1), Mailbox::new());
         let wakers = Arc::new(Mutex::new(Vec::new()));
         let seen = rig.block_on(async {
@@ -432,7 +468,7 @@ fn loom_join_elsewhere_against_completion() {
 #[test]
 fn loom_join_elsewhere_against_shutdown() {
     // [JOIN-2]
-    model(|| {
+    model_of_three(|| {
         let rig = Rig::new(1);
         let handle = rig.block_on(async { try_spawn(std::future::pending::<()>()).unwrap() });
         let other = thread::spawn(move || wait_for(handle).is_err());
@@ -597,5 +633,135 @@ fn loom_shutdown_against_a_frame_dropped_elsewhere() {
         rig.shut_down();
         other.join().unwrap();
         drop(holder);
+    });
+}
+
+/// A runtime whose one place is taken, and its door.
+fn taken_rig() -> (Rig, JoinHandle<()>, Door) {
+    let rig = Rig::new(1);
+    let holder = rig.block_on(async { try_spawn(std::future::pending::<()>()).unwrap() });
+    let door = rig.admission.door();
+    (rig, holder, door)
+}
+
+fn spawn_at(door: Door, number: usize) -> Pin<Box<Spawn<std::future::Ready<usize>>>> {
+    Box::pin(Spawn::at(door, std::future::ready(number), Location::caller()))
+}
+
+/// One poll; whoever is woken by it is nobody.
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn loom_spawn_elsewhere_against_a_free() {
+    // [DESK-2] [WAIT-2]: wherever the owner is when it arrives, it gets the place and is told.
+    model_of_many_steps(|| {
+        let (rig, holder, door) = taken_rig();
+        rig.block_on(async { holder.abort() });
+        rig.run_against(move || drop(wait_for(spawn_at(door, 5)).unwrap()));
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_spawn_elsewhere_dropped_against_the_owner_at_the_desk() {
+    // [DESK-3]: the node is in one list, whoever comes first; the place is whole.
+    model_of_three(|| {
+        let (rig, holder, door) = taken_rig();
+        let other = thread::spawn(move || {
+            let mut waiting = spawn_at(door, 5);
+            assert!(poll_once(waiting.as_mut()).is_pending());
+            drop(waiting);
+            // The same node again.
+            let mut waiting = spawn_at(door, 6);
+            let _either = poll_once(waiting.as_mut());
+        });
+        rig.block_on(async { holder.abort() });
+        rig.block_on(crate::yield_now());
+        other.join().unwrap();
+        rig.settle();
+        let counts = rig.admission.counts();
+        assert_eq!((counts.tasks_live, counts.waiting), (0, 0));
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_spawn_elsewhere_against_shutdown() {
+    // [DESK-3]: it is refused, at the desk or in the line, and told so.
+    model_of_three(|| {
+        let (rig, holder, door) = taken_rig();
+        let other = thread::spawn(move || assert!(wait_for(spawn_at(door, 5)).is_err()));
+        rig.shut_down();
+        other.join().unwrap();
+        drop(holder);
+    });
+}
+
+#[test]
+fn loom_who_arrived_first_is_first() {
+    // [DESK-2]
+    model(|| {
+        let (rig, holder, door) = taken_rig();
+        let arrived = Arc::new(AtomicBool::new(false));
+        let other = thread::spawn({
+            let arrived = arrived.clone();
+            move || {
+                let mut waiting = spawn_at(door, 5);
+                assert!(poll_once(waiting.as_mut()).is_pending());
+                arrived.store(true, Ordering::Release);
+                waiting
+            }
+        });
+        let was_first = rig.block_on(async {
+            let was_first = arrived.load(Ordering::Acquire);
+            let mut local = Box::pin(spawn(std::future::ready(6)));
+            assert!(poll_once(local.as_mut()).is_pending());
+            if was_first {
+                holder.abort();
+                crate::yield_now().await;
+                assert!(poll_once(local.as_mut()).is_pending(), "the place is the other's");
+            }
+            was_first
+        });
+        let mut waiting = other.join().unwrap();
+        if was_first {
+            assert!(poll_once(waiting.as_mut()).is_ready());
+        }
+        drop(waiting);
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_drain_elsewhere_against_the_last_to_end() {
+    model_of_many_steps(|| {
+        let (rig, holder, door) = taken_rig();
+        rig.block_on(async { holder.abort() });
+        rig.run_against(move || {
+            door.close();
+            let mut number = None;
+            wait_for(poll_fn(move |cx| match door.watch_drain(&mut number, cx.waker().clone()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }));
+        });
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_units_given_back_elsewhere_go_to_the_next() {
+    model_of_three(|| {
+        let rig = Rig::new(1);
+        let door = rig.admission.door();
+        let place = rig.block_on(async { crate::reserve().await.unwrap() });
+        let other = thread::spawn(move || drop(place));
+        let output = rig.block_on(async { spawn(async { 3 }).join().await.unwrap() });
+        assert_eq!(output, 3);
+        other.join().unwrap();
+        assert!(rig.admission.is_behind(door));
+        rig.shut_down();
     });
 }

@@ -232,15 +232,16 @@ impl<K: Copy + Send> Desk<K> {
 
     // Any thread's side.
 
-    /// Gives back a node whose frame is on another thread.
-    pub(super) fn give_back(&self, waiter: &'static Waiter<K>) {
+    /// Gives back a node whose frame is on another thread: one that was cancelled may be in the owner's hands still.
+    pub(super) fn give_back(&self, waiter: &'static Waiter<K>, is_cancelled: bool) {
         {
             let mut state = lock(&self.state);
             if waiter.arrival.get() == Arrival::Waiting {
                 waiter.arrival.set(Arrival::Left);
                 return;
             }
-            if waiter.of_desk && !waiter.is_cancelled() {
+            // What the claim reads now says nothing: the owner may just be looking at it.
+            if waiter.of_desk && (!is_cancelled || cfg!(anteroom_bug = "desk_recycles_at_once")) {
                 // [DESK-3] settled: the owner is done with it.
                 return state.recycle(waiter);
             }

@@ -220,11 +220,11 @@ impl<K: Copy + Send> Waiter<K> {
     }
 
     /// Gives the node back to the owner, from wherever the frame is. `None` on the owner's thread: the caller recycles it.
-    fn give_back(&'static self) -> Option<&'static Waiter<K>> {
+    fn give_back(&'static self, is_cancelled: bool) -> Option<&'static Waiter<K>> {
         if self.desk.home.local().is_some() {
             return Some(self);
         }
-        self.desk.give_back(self);
+        self.desk.give_back(self, is_cancelled);
         None
     }
 }
@@ -342,10 +342,10 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
         };
         Some(Poll::Ready(if claim == DONE {
             *self.stage() = Stage::Gone;
-            Ended::Admitted(waiter.child.take(), waiter.give_back())
+            Ended::Admitted(waiter.child.take(), waiter.give_back(false))
         } else {
             *self.stage() = Stage::Fresh;
-            Ended::Refused(waiter.refusal.get(), waiter.give_back())
+            Ended::Refused(waiter.refusal.get(), waiter.give_back(false))
         }))
     }
 
@@ -366,7 +366,7 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
         if cancelled {
             *self.stage() = Stage::Fresh;
             let waker = waiter.waker.take();
-            return Some(Ok((waiter.give_back(), waker)));
+            return Some(Ok((waiter.give_back(true), waker)));
         }
         let cx = Context::from_waker(Waker::noop());
         match self.poll_wait(&cx) {
