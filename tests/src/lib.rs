@@ -69,6 +69,7 @@
 //! pinned(Box::pin(anteroom::spawn(async { 1 })));
 //! ```
 
+pub mod cancel;
 mod counting;
 mod gate;
 #[cfg(target_os = "linux")]
