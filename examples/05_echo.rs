@@ -17,7 +17,7 @@
 //! the disk. Name lookups go there by themselves.
 //!
 //! # Read next
-//! The crawler: `crawl/main.rs`. Or the runtime itself, in the order that `runtime/src/lib.rs` gives.
+//! `06_reserve.rs`, which accepts only when there is room.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -26,7 +26,7 @@ use std::thread;
 use std::time::Duration;
 
 use anteroom::net::{TcpListener, TcpStream};
-use anteroom::time::{sleep, timeout};
+use anteroom::time::timeout;
 use anteroom::{Runtime, metrics, spawn, spawn_blocking};
 
 const CLIENTS: usize = 50;
@@ -58,9 +58,8 @@ async fn serve(listener: TcpListener) -> io::Result<usize> {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue, // that peer's matter
             Err(error) => {
-                // Out of files, most likely: some will be closed, and to ask again at once would only burn time.
+                // Out of files, most likely: some will be closed. The error took its time, so this does not spin.
                 eprintln!("accept: {error}");
-                sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };

@@ -19,6 +19,10 @@
 //! });
 //! ```
 //!
+//! # Features
+//! `futures-io`: [`net::TcpStream`], `&TcpStream` and the halves of [`net::TcpStream::into_split`] implement the `AsyncRead`
+//! and `AsyncWrite` of the crate `futures-io`. Off by default.
+//!
 //! # Reading order
 //! 1. `task/`: the life of a task. `mod.rs` tells who may touch what, `state.rs` is its protocol as one pure function,
 //!    `waiter.rs` how a future leaves its spawner's frame.

@@ -34,12 +34,13 @@ const BESIDES: [(&str, &str); 3] = [
 ];
 
 /// Crates that only some parts meet.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("anteroom_limiter", &["admission.rs"]),
     ("mio", &["driver/", "net/"]),
     ("slab", &["driver/"]),
     ("libc", &["driver/", "task/pages.rs"]),
     ("crossbeam_queue", &["scheduler/inbox.rs", "blocking.rs"]),
+    ("futures_io", &["net/futures_io.rs"]),
     ("loom", &["sync.rs", "models"]),
 ];
 
