@@ -93,7 +93,10 @@ fn a_future_larger_than_the_limit_is_refused_at_once() {
         assert_eq!(large.as_mut().await.unwrap_err(), SpawnError::ExceedsLimit);
         assert_eq!(large.as_mut().withdraw().expect("it is still there").0, [7; 101]);
         let error = spawn(Endless::<101>::NEW).join().await.unwrap_err();
-        assert_eq!(error.to_string(), "the task was never started: the task asks for more than max_task_bytes");
+        assert_eq!(
+            error.to_string(),
+            "the task was never started: the task asks for more than max_task_bytes"
+        );
         assert_eq!((metrics().waiting, metrics().task_bytes), (0, 0));
     });
 }
