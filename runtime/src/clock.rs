@@ -6,8 +6,8 @@
 //! # Idea
 //! A [`Clock`] is either the system's, or stands still until it is advanced: by a test, or by the driver when nothing else
 //! can happen before the next timer. Both count nanoseconds in 64 bits from the moment they were made, which lasts 584
-//! years, so that a look at the clock costs no wide division. `Instant` is monotonic and differences saturate, so a clock
-//! that jumps back makes no time pass, and nothing worse (bugs.md 39).
+//! years, so that a look at the clock costs no wide division. Whatever the system's clock does, this one never goes back: when
+//! the other steps back, it stands still until it is passed, so timers are late by the step, and never early (bugs.md 39).
 //!
 //! # Read next
 //! `driver/wheel.rs`, which turns these times into ticks.
@@ -18,33 +18,31 @@ use std::time::{Duration, Instant};
 /// A clock of one runtime.
 pub(crate) struct Clock {
     start: Instant,
-    /// How far a paused clock has come; `None` for the system's.
-    paused_at_ns: Option<Cell<u64>>,
+    /// How far it has come, as of the last look.
+    latest_ns: Cell<u64>,
+    is_paused: bool,
 }
 
 impl Clock {
     pub(crate) fn new(paused: bool) -> Self {
-        Self { start: system_now(), paused_at_ns: paused.then(|| Cell::new(0)) }
+        Self { start: system_now(), latest_ns: Cell::new(0), is_paused: paused }
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused_at_ns.is_some()
+        self.is_paused
     }
 
     /// The time since the clock was made.
     #[inline]
     pub(crate) fn elapsed_ns(&self) -> u64 {
-        match &self.paused_at_ns {
-            Some(at) => at.get(),
-            None => nanos(system_now().saturating_duration_since(self.start)),
+        if !self.is_paused {
+            self.advance_to(nanos(system_now().saturating_duration_since(self.start)));
         }
+        self.latest_ns.get()
     }
 
     pub(crate) fn now(&self) -> Instant {
-        match &self.paused_at_ns {
-            Some(at) => self.start.checked_add(Duration::from_nanos(at.get())).unwrap_or(self.start),
-            None => system_now(),
-        }
+        self.start.checked_add(Duration::from_nanos(self.elapsed_ns())).unwrap_or(self.start)
     }
 
     /// Where `deadline` lies on this clock; what is past is now.
@@ -53,11 +51,9 @@ impl Clock {
         nanos(deadline.saturating_duration_since(self.start))
     }
 
-    /// Moves a paused clock to `at`, never back.
+    /// Moves it to `at`, never back.
     pub(crate) fn advance_to(&self, at_ns: u64) {
-        if let Some(paused_at_ns) = &self.paused_at_ns {
-            paused_at_ns.set(paused_at_ns.get().max(at_ns));
-        }
+        self.latest_ns.set(self.latest_ns.get().max(at_ns));
     }
 }
 

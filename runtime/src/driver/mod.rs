@@ -225,8 +225,12 @@ struct Bell(mio::Waker);
 
 impl Doorbell for Bell {
     fn ring(&self) {
-        // It fails only if the system is out of memory for a counter that exists already; the next ring tries again.
-        let _ = self.0.wake();
+        // A signal may come in between. Nothing else can: the counter exists, and mio empties it when it is full.
+        while let Err(error) = self.0.wake() {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return;
+            }
+        }
     }
 }
 
@@ -393,7 +397,8 @@ impl Driver {
         let Some(deadline_ns) = deadline_ns else {
             // [DRIVER-3]
             if self.armed_at_ns.take().is_some() {
-                self.timer_fd.set(None);
+                // If that fails, one wait ends too early.
+                let _disarmed = self.timer_fd.set(None);
             }
             return None;
         };
@@ -403,7 +408,10 @@ impl Driver {
             return Some(Duration::from_nanos(left_ns));
         }
         if self.armed_at_ns.get().is_none_or(|armed_at_ns| armed_at_ns > deadline_ns) {
-            self.timer_fd.set(Some(Duration::from_nanos(left_ns)));
+            if !self.timer_fd.set(Some(Duration::from_nanos(left_ns))) {
+                // Coarse, but it ends.
+                return Some(Duration::from_nanos(left_ns));
+            }
             self.armed_at_ns.set(Some(deadline_ns));
         }
         None

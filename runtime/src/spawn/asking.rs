@@ -19,7 +19,7 @@ use super::{SpawnError, here};
 use crate::admission::{Admission, Door, Key, Refusal};
 use crate::task::waiter::{Ended, Entry, Recycle};
 use crate::task::{
-    self, Header, Home, JoinHandle, Local, Place, Plant, Seed, Site, Terms, WaitsFor, waits_for,
+    self, Header, Home, JoinHandle, Local, Place, Plant, Seed, Site, Terms, WaitsFor, quietly, waits_for,
 };
 
 pin_project! {
@@ -122,8 +122,8 @@ impl<S: Seed> Asking<S> {
             Err(Refusal::ExceedsLimit) => Err(SpawnError::ExceedsLimit),
             Err(_) => Err(SpawnError::Closed),
         };
-        // Its drop, too, is the caller's code, and comes when the place has its task.
-        drop(unused);
+        // Its drop, too, is the caller's code, and comes when the place has its task, whose handle must not be lost to it.
+        quietly(|| drop(unused));
         Poll::Ready(result)
     }
 

@@ -43,6 +43,8 @@ use crate::sync::Ordering;
 /// });
 /// ```
 ///
+/// A finished task keeps its output until its handle takes it, so an output that holds the task's own handle is never dropped.
+///
 /// # Errors
 /// Awaiting it gives a [`JoinError`] if the task panicked, was aborted, or its runtime was dropped first.
 ///

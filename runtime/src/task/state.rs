@@ -35,7 +35,12 @@ use core::fmt;
 
 /// How many bits of generation fit into a waker's data pointer beside the address: six low ones by the header's
 /// alignment, and on 64 bits the sixteen high ones that user addresses leave free.
-pub(crate) const GENERATION_BITS: u32 = if cfg!(target_pointer_width = "64") { 22 } else { 6 };
+pub(crate) const GENERATION_BITS: u32 = generation_bits(usize::BITS);
+
+/// The same for a word of any width, so that both widths are tested on any machine.
+pub(crate) const fn generation_bits(word_bits: u32) -> u32 {
+    if word_bits == 64 { 22 } else { 6 }
+}
 
 const PHASE: u32 = 0b111;
 const HANDLE: u32 = 1 << 3;

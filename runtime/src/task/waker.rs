@@ -25,28 +25,57 @@ use core::mem::ManuallyDrop;
 use core::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::Header;
-use super::state::GENERATION_BITS;
+use super::state::{GENERATION_BITS, generation_bits};
 
-const LOW_BITS: u32 = 6;
-const LOW: usize = (1 << LOW_BITS) - 1;
-const HIGH_BITS: u32 = GENERATION_BITS - LOW_BITS;
-/// Where the high bits start; without any it does not matter, and must not overflow a shift.
-const HIGH_SHIFT: u32 = if HIGH_BITS == 0 { 0 } else { usize::BITS - HIGH_BITS };
-const HIGH: usize = if HIGH_BITS == 0 { 0 } else { usize::MAX << HIGH_SHIFT };
+/// Where the generation lies in a word of a given width. The width is a parameter only so that both are tested on any
+/// machine; all of it is constants here.
+#[derive(Clone, Copy)]
+struct Packing {
+    /// The bits of an address that a generation takes, low and high.
+    low: u64,
+    high: u64,
+    low_bits: u32,
+    /// Where the high bits start; without any it does not matter, and must not overflow a shift.
+    high_shift: u32,
+}
+
+/// That of this machine.
+const PACKING: Packing = Packing::of(usize::BITS);
+const LOW: usize = PACKING.low as usize;
+const HIGH: usize = PACKING.high as usize;
+
+impl Packing {
+    const fn of(word_bits: u32) -> Self {
+        let low_bits = 6;
+        let high_bits = generation_bits(word_bits) - low_bits;
+        let word = u64::MAX >> (64 - word_bits);
+        let high_shift = if high_bits == 0 { 0 } else { word_bits - high_bits };
+        let high = if high_bits == 0 { 0 } else { word & (word << high_shift) };
+        Self { low: (1 << low_bits) - 1, high, low_bits, high_shift }
+    }
+
+    const fn pack(self, address: u64, generation: u32) -> u64 {
+        let generation = generation as u64;
+        address | generation & self.low | (generation >> self.low_bits << self.high_shift) & self.high
+    }
+
+    const fn unpack(self, data: u64) -> (u64, u32) {
+        let high = (data & self.high) >> self.high_shift << self.low_bits;
+        (data & !(self.low | self.high), (data & self.low | high) as u32)
+    }
+}
 
 /// One for all tasks, and one address for it: `will_wake` and `joiner` compare it.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, |_| {});
 
 /// An address with a generation, as it travels in a waker.
 const fn pack(address: usize, generation: u32) -> usize {
-    let generation = generation as usize;
-    let high = if HIGH_BITS == 0 { 0 } else { generation >> LOW_BITS << HIGH_SHIFT };
-    address | generation & LOW | high
+    PACKING.pack(address as u64, generation) as usize
 }
 
 const fn unpack(data: usize) -> (usize, u32) {
-    let high = if HIGH_BITS == 0 { 0 } else { (data & HIGH) >> HIGH_SHIFT << LOW_BITS };
-    (data & !(LOW | HIGH), (data & LOW | high) as u32)
+    let (address, generation) = PACKING.unpack(data as u64);
+    (address as usize, generation)
 }
 
 /// Panics on a machine whose addresses use the bits that the generation needs.
@@ -112,13 +141,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_and_generation_travel_in_one_word() {
-        let address_max = usize::MAX & !(LOW | HIGH);
-        for address in [0x40, 0x1234_5640 & address_max, address_max] {
-            for generation in [0, 1, 63, 64, 0x2A_AAAA, (1 << GENERATION_BITS) - 1] {
-                let generation = generation & ((1 << GENERATION_BITS) - 1);
-                assert_eq!(unpack(pack(address, generation)), (address, generation));
+    fn address_and_generation_travel_in_one_word_of_either_width() {
+        for word_bits in [32, 64] {
+            let packing = Packing::of(word_bits);
+            let word = u64::MAX >> (64 - word_bits);
+            let address_max = word & !(packing.low | packing.high);
+            let generation_max = u32::MAX >> (32 - generation_bits(word_bits));
+            // Every bit of the word is an address's or a generation's, and none is both's.
+            assert_eq!(packing.pack(address_max, generation_max), word);
+            assert_eq!(packing.low & packing.high, 0);
+            assert_eq!((packing.low | packing.high).count_ones(), generation_bits(word_bits));
+            for address in [0, 0x40, 0x1234_5640 & address_max, address_max] {
+                for generation in [0, 1, 63, 64, 0x2A_AAAA, u32::MAX] {
+                    let generation = generation & generation_max;
+                    let data = packing.pack(address, generation);
+                    assert_eq!(data & !word, 0, "it fits into a word of {word_bits} bits");
+                    assert_eq!(packing.unpack(data), (address, generation));
+                }
             }
         }
+        let address = 0x1234_5640 & !(LOW | HIGH);
+        assert_eq!(unpack(pack(address, 63)), (address, 63));
     }
 }
