@@ -1,6 +1,5 @@
 //! Spawns of other threads: one line with the owner's own, and frames that may be anywhere when their turn comes.
 
-use std::cell::RefCell;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -389,7 +388,7 @@ fn a_frame_goes_from_runtime_to_runtime() {
     let runtimes = [runtime(1), runtime(1), runtime(1)];
     let handle = runtimes[0].handle();
     let gate = Gate::new();
-    let holder = runtimes[0].block_on(async { try_spawn(gate.wait()).unwrap() });
+    runtimes[0].block_on(async { drop(try_spawn(gate.wait()).unwrap()) });
     let (waker, wakes) = Wakes::new();
     let mut frame = Box::pin(handle.spawn(async { Handle::current().is_some() }));
     for runtime in [1, 2, 0, 2, 0, 1] {
@@ -405,7 +404,6 @@ fn a_frame_goes_from_runtime_to_runtime() {
     assert_eq!(runtimes[1].metrics().tasks_live_peak, 0, "it is the first one's");
     let task = runtimes[2].block_on(frame).unwrap();
     assert!(runtimes[1].block_on(task).unwrap());
-    drop(holder);
 }
 
 #[test]
@@ -616,18 +614,18 @@ fn threads_wait_while_runtimes_come_and_go() {
                 })
             })
             .collect();
-        let seen = RefCell::new(0);
+        let mut seen = 0;
         let start = Instant::now();
-        while *seen.borrow() < 200 && start.elapsed() < Duration::from_secs(3) {
+        while seen < 200 && start.elapsed() < Duration::from_secs(3) {
             let runtime = runtime(1);
             *current.lock().unwrap() = Some(runtime.handle());
             runtime.block_on(async {
-                for _ in 0..*seen.borrow() % 20 {
+                for _ in 0..seen % 20 {
                     yield_now().await;
                 }
             });
             drop(runtime);
-            *seen.borrow_mut() += 1;
+            seen += 1;
         }
         stop.store(1, Ordering::SeqCst);
         let all: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();

@@ -477,9 +477,9 @@ fn stranger(kept: Kept, leaves: Leaves, at: At, does: Does) {
             // Whatever may be asked from anywhere, and what the owner alone may do.
             let mut frame = Box::pin(handle.spawn(async {}));
             drop(poll_once(frame.as_mut()));
-            drop(poll_once(pin!(handle.metrics())));
+            let _ = poll_once(pin!(handle.metrics()));
             if Handle::current().is_some() {
-                drop(poll_once(pin!(handle.drain(LONG))));
+                let _ = poll_once(pin!(handle.drain(LONG)));
                 drop((waiters(), holders(), metrics(), try_spawn(async {})));
                 drop(poll_once(pin!(reserve())));
             } else {
@@ -502,7 +502,7 @@ fn stranger(kept: Kept, leaves: Leaves, at: At, does: Does) {
         Kept::Ask => Box::pin(async move { drop(handle.holders().await) }),
         Kept::Drain => Box::pin(async move {
             // Its close comes with its first poll.
-            drop(handle.drain(LONG).await);
+            let _ = handle.drain(LONG).await;
         }),
         Kept::Reserve => Box::pin(async { drop(reserve().await) }),
     };
@@ -516,9 +516,15 @@ fn stranger(kept: Kept, leaves: Leaves, at: At, does: Does) {
         };
         let poll = |thing: &mut Thing, waker: &Waker| {
             if is_foreign {
-                elsewhere(|| tried(&mut || drop(poll_with(Pin::new(thing), waker))))
+                elsewhere(|| {
+                    tried(&mut || {
+                        let _ = poll_with(Pin::new(thing), waker);
+                    })
+                })
             } else {
-                tried(&mut || drop(poll_with(Pin::new(thing), waker)))
+                tried(&mut || {
+                    let _ = poll_with(Pin::new(thing), waker);
+                })
             }
         };
         assert!(poll(&mut thing, &waker), "{case}");

@@ -4,7 +4,12 @@ use std::pin::pin;
 use std::task::Poll;
 
 use anteroom::{Runtime, SpawnError, holders, metrics, reserve, spawn, spawn_local, spawn_with, yield_now};
-use anteroom_tests::{Endless, Gate, elsewhere, look_around, poll_once};
+use anteroom_tests::{Endless, Gate, Wait, elsewhere, look_around, poll_once};
+
+async fn panics(wait: Wait) {
+    wait.await;
+    panic!("at the end");
+}
 
 fn runtime(bytes: usize) -> Runtime {
     Runtime::builder().max_task_bytes(bytes).build().unwrap()
@@ -19,8 +24,7 @@ fn what_is_declared_is_given_back_however_the_task_ends() {
             let wait = gate.wait();
             let ends = spawn(async move { (wait.await, [0_u8; 8]).1 }).heap(1_000).await.unwrap();
             let wait = gate.wait();
-            let panics =
-                spawn_local(async move { (wait.await, panic!("at the end")).0 }).heap(2_000).await.unwrap();
+            let panics = spawn_local(panics(wait)).heap(2_000).await.unwrap();
             let aborted = spawn_with(|| Endless::<100>::NEW).heap(3_000).await.unwrap();
             let never_polled = spawn(Endless::<100>::NEW).heap(500).try_now().unwrap();
             never_polled.abort();

@@ -284,16 +284,15 @@ fn a_place_is_its_own_runtimes_and_no_others() {
 fn a_place_may_outlive_its_runtime() {
     let runtime = runtime(3);
     let (place, spent) = runtime.block_on(async { (reserve().await.unwrap(), reserve().await.unwrap()) });
-    let held_by_a_task = runtime.block_on(async {
-        let place = reserve().await.unwrap();
+    let mut held_by_a_task = None;
+    runtime.block_on(async {
         // Dropped with its task, at the end of the runtime.
-        drop(place);
-        let mut seat = Box::pin(reserve());
-        let place = now(seat.as_mut());
-        spawn_service(async move { (std::future::pending::<()>().await, place).0 }).unwrap()
+        let place = now(pin!(reserve()));
+        let endless = async move { (std::future::pending::<()>().await, place).0 };
+        held_by_a_task = Some(spawn_service(endless).unwrap());
     });
     drop(runtime);
-    assert!(park_on(held_by_a_task).unwrap_err().is_cancelled());
+    assert!(park_on(held_by_a_task.unwrap()).unwrap_err().is_cancelled());
     drop(place);
     anteroom::block_on(async {
         assert!(spent.spawn(async {}).unwrap_err().is_closed());

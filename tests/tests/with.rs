@@ -49,7 +49,7 @@ fn make_is_called_once_by_the_task_and_not_while_it_waits() {
         // With room it is the same: the spawner's poll does not call it.
         let called = calls.clone();
         let count = move || async move { called.fetch_add(10, Ordering::SeqCst) };
-        let task = spawn_with(move || count()).try_now().unwrap();
+        let task = spawn_with(count).try_now().unwrap();
         assert_eq!(calls.load(Ordering::SeqCst), 1);
         task.await.unwrap();
         assert_eq!(calls.load(Ordering::SeqCst), 11);
