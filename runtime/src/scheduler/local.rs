@@ -62,12 +62,13 @@ impl Scheduler {
         let mut polls_max = park.turn();
         loop {
             let mut polls = 0;
-            if self.watch.is_on() {
-                self.watch.begin(park.now_ns());
+            let watched = self.watch.begin(self.local, park);
+            if watched.is_some() {
+                // One at a time, so that its time is its own.
+                polls_max = 1;
             }
             while polls < polls_max {
                 let Some(next) = self.local.queue.pop() else { break };
-                let site = next.site_id();
                 if root.is(next) {
                     let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
                     if let Poll::Ready(output) = root.poll(poll) {
@@ -76,10 +77,10 @@ impl Scheduler {
                 } else if let Some(finished) = task::run(self.local, next) {
                     self.carry_out(finished);
                 }
-                if self.watch.is_on() {
-                    self.watch.end(self.local, site, park.now_ns());
-                }
                 polls += 1;
+            }
+            if let Some(watched) = watched {
+                self.watch.end(self.local, watched, park);
             }
             self.take_inbox(park);
             if self.local.queue.is_empty() {

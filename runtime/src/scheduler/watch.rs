@@ -4,7 +4,7 @@
 //! One task that computes for a second holds up all others of its thread, and nothing tells which one it was.
 //!
 //! # Idea
-//! When it is asked for, the loop reads the clock after each poll and counts those beyond a threshold, by the task's spawn
+//! When it is asked for, the loop reads the clock before and after each poll and counts those beyond a threshold, by the task's spawn
 //! site. A look at the clock costs 27 ns, more than a short poll; so it is off unless it is asked for.
 //!
 //! # Bounds
@@ -12,6 +12,7 @@
 
 use std::cell::RefCell;
 
+use super::Park;
 use crate::sync::Cell;
 use crate::task::Local;
 use crate::task::site::{Site, SiteId};
@@ -24,21 +25,22 @@ pub(crate) struct Counted {
     pub(crate) longest_ns: u64,
 }
 
+/// A poll that is being watched.
+pub(super) struct Watched {
+    site: SiteId,
+    began_ns: u64,
+}
+
 /// The counts of one loop; of a home, to be found by whoever is inside of its runtime.
 pub(crate) struct Watch {
     threshold_ns: Cell<Option<u64>>,
-    began_ns: Cell<u64>,
     by_site: RefCell<Vec<(SiteId, Counted)>>,
 }
 
 impl Watch {
     /// The watch that belongs to `local`'s home; it counts nothing until [`open`](Self::open).
     pub(crate) fn of(local: &Local) -> &'static Watch {
-        local.layer(|| Watch {
-            threshold_ns: Cell::new(None),
-            began_ns: Cell::new(0),
-            by_site: RefCell::new(Vec::new()),
-        })
+        local.layer(|| Watch { threshold_ns: Cell::new(None), by_site: RefCell::new(Vec::new()) })
     }
 
     /// Begins anew, counting polls of at least `threshold_ns`; with `None`, nothing.
@@ -47,19 +49,16 @@ impl Watch {
         self.by_site.take();
     }
 
-    /// Whether anything is counted; then [`begin`](Self::begin) and [`end`](Self::end) stand around each poll.
+    /// A poll of the task at the head of the queue begins; `None` if nothing is counted.
     #[inline(always)]
-    pub(super) fn is_on(&self) -> bool {
-        self.threshold_ns.get().is_some()
+    pub(super) fn begin(&self, local: &Local, park: &impl Park) -> Option<Watched> {
+        self.threshold_ns.get()?;
+        Some(Watched { site: local.queue.head()?.site_id(), began_ns: park.now_ns() })
     }
 
-    pub(super) fn begin(&self, now_ns: u64) {
-        self.began_ns.set(now_ns);
-    }
-
-    /// A poll of a task from `site` is over; the next one begins.
-    pub(super) fn end(&self, local: &Local, site: SiteId, now_ns: u64) {
-        let took_ns = now_ns.saturating_sub(self.began_ns.replace(now_ns));
+    /// It is over.
+    pub(super) fn end(&self, local: &Local, Watched { site, began_ns }: Watched, park: &impl Park) {
+        let took_ns = park.now_ns().saturating_sub(began_ns);
         if self.threshold_ns.get().is_some_and(|threshold_ns| took_ns >= threshold_ns) {
             self.count(local, site, took_ns);
         }

@@ -28,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 use super::home::Shared;
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
-use super::{ABORT, FREE, Header, Local, WaitsFor, attend, spend, waits_for, waker};
+use super::{ABORT, FREE, Header, Local, WaitsFor, attend, waits_for, waker};
 use crate::sync::Ordering;
 
 /// A spawned task: await it for its output.
@@ -208,10 +208,10 @@ fn poll_local<T>(task: &'static Header, local: &Local, cx: &Context<'_>) -> Poll
     }
     if task.apply(Event::Join) == Action::Watch {
         task.set_joiner(cx.waker());
-        waits_for(WaitsFor::JOIN);
+        local.waits_for(WaitsFor::JOIN);
         return Poll::Pending;
     }
-    ready!(spend(cx));
+    ready!(local.spend(cx));
     Poll::Ready(take(task, Some(local)))
 }
 

@@ -350,15 +350,25 @@ pub(crate) fn attend_all(local: &Local) {
 /// One operation of the current task's budget; when it has none left it is woken and must return `Pending`.
 #[inline]
 pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
-    let Some((_, local)) = current() else { return Poll::Ready(()) };
-    match local.budget.get().checked_sub(1) {
-        Some(left) => {
-            local.budget.set(left);
-            Poll::Ready(())
-        }
-        None => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
+    match current() {
+        Some((_, local)) => local.spend(cx),
+        None => Poll::Ready(()),
+    }
+}
+
+impl Local {
+    /// As the function, for who has this at hand.
+    #[inline(always)]
+    fn spend(&self, cx: &Context<'_>) -> Poll<()> {
+        match self.budget.get().checked_sub(1) {
+            Some(left) => {
+                self.budget.set(left);
+                Poll::Ready(())
+            }
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 }

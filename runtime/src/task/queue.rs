@@ -29,6 +29,11 @@ impl Queue {
         self.head.get().is_none()
     }
 
+    /// The next to be polled.
+    pub(crate) fn head(&self) -> Option<&'static Header> {
+        self.head.get()
+    }
+
     /// Puts `task`, which is in no list, at the tail.
     #[inline(always)]
     pub(crate) fn push(&self, task: &'static Header) {

@@ -17,7 +17,7 @@ use core::fmt;
 #[cfg(not(anteroom_loom))]
 use core::task::Poll;
 
-use super::current;
+use super::{Local, current};
 
 /// What a task waits for: some of admission, another task, a timer, I/O and a blocking job, or something that this crate
 /// does not know, such as a channel of another crate.
@@ -110,9 +110,18 @@ impl fmt::Debug for WaitsFor {
 /// Notes in the task that is being polled on this thread that it waits for `reason`.
 #[inline]
 pub(crate) fn waits_for(reason: WaitsFor) {
-    let Some((_, local)) = current() else { return };
-    if let Some(task) = local.current.get() {
-        task.reasons.set(task.reasons.get().and(reason));
+    if let Some((_, local)) = current() {
+        local.waits_for(reason);
+    }
+}
+
+impl Local {
+    /// As the function, for who has this at hand.
+    #[inline(always)]
+    pub(super) fn waits_for(&self, reason: WaitsFor) {
+        if let Some(task) = self.current.get() {
+            task.reasons.set(task.reasons.get().and(reason));
+        }
     }
 }
 
