@@ -213,6 +213,28 @@ impl<W, const D: usize> Ledger<W, D> {
         }
     }
 
+    /// Takes more units for someone who holds some already, if they are there. It is nobody's turn that is taken: the queue
+    /// and [`close`](Self::close) are about those who hold nothing yet. Whether it did.
+    ///
+    /// ```
+    /// use anteroom_limiter::ledger::Ledger;
+    ///
+    /// let mut ledger = Ledger::new([4]);
+    /// ledger.try_acquire([2]).unwrap();
+    /// let _key = ledger.enqueue([4], "waits for all");
+    /// assert!(ledger.try_grow([2]) && !ledger.try_grow([1]));
+    /// assert_eq!(ledger.in_use(), [4]);
+    /// ```
+    #[inline]
+    #[must_use = "whether the units are in use now"]
+    pub fn try_grow(&mut self, units: [usize; D]) -> bool {
+        let fits = self.fits(&units);
+        if fits {
+            self.take(&units);
+        }
+        fits
+    }
+
     /// Puts a waiter at the tail of the queue. Whoever may fit at once is served by the grant loop, not by this.
     ///
     /// A request above the limit is legal, and waits at the head until the limit has grown or it is cancelled, as one

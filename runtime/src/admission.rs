@@ -68,7 +68,8 @@ pub(crate) struct Limits {
 /// What the line takes at most: a node for each spawn that waits, and an entry of the ledger.
 #[cfg(not(anteroom_loom))]
 pub(crate) fn waiting_bytes(waiting: usize, foreign: usize) -> usize {
-    let nodes = waiting.saturating_add(foreign).saturating_add(2 * WAITERS_CHUNK);
+    // Of those on other threads, as many again may have left while the owner did not look.
+    let nodes = waiting.saturating_add(foreign.saturating_mul(2)).saturating_add(2 * WAITERS_CHUNK);
     let entry = anteroom_limiter::Ledger::<&'static SpawnWaiter, 2>::WAITING_BYTES;
     nodes.saturating_mul(size_of::<SpawnWaiter>()).saturating_add(table_bytes(waiting, entry))
 }
@@ -163,7 +164,7 @@ impl Admission {
     #[inline(always)]
     pub(crate) fn try_admit(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
         if self.desk.has_arrivals() {
-            // [DESK-2] They came first.
+            // [DESK-2] They came first; or admission was closed.
             self.line_up(at);
         }
         let mut ledger = self.ledger.borrow_mut();
@@ -283,7 +284,7 @@ impl Admission {
 
     /// More bytes for a place that is held already; false if they are not free.
     pub(crate) fn add_bytes(&self, bytes: usize) -> bool {
-        self.ledger.borrow_mut().try_acquire([0, bytes]).is_ok()
+        self.ledger.borrow_mut().try_grow([0, bytes])
     }
 
     /// The one function that grants ([ADMIT-2]): moves in whoever fits, from the head, and tells them.
@@ -295,31 +296,39 @@ impl Admission {
             let granted = self.ledger.borrow_mut().grant();
             let Some((units, waiter)) = granted else { break };
             waiter.key.set(None);
-            match waiter.admit(at) {
-                Granted::Admitted(waker) => {
-                    self.note_live(self.ledger.borrow().in_use()[0]);
-                    tell(waker);
-                }
-                // Its node comes back over the desk; the units go to the next in line.
-                Granted::Cancelled => self.ledger.borrow_mut().release(units),
-            }
+            self.let_in(at, units, waiter);
         }
         self.granting.set(false);
+    }
+
+    /// Moves in who was granted `units`, and tells.
+    #[inline]
+    fn let_in(&self, at: (&'static Home, &Local), units: [usize; 2], waiter: &'static SpawnWaiter) {
+        match waiter.admit(at) {
+            Granted::Admitted(waker) => {
+                self.note_live(self.ledger.borrow().in_use()[0]);
+                tell(waker);
+            }
+            // Its node comes back over the desk; the units go to the next in line.
+            Granted::Cancelled => self.ledger.borrow_mut().release(units),
+        }
     }
 
     /// Puts those into the line who arrived from other threads, and grants.
     #[cold]
     fn line_up(&self, at: (&'static Home, &Local)) {
+        if self.desk.take_close() {
+            return self.close();
+        }
         while let Some(waiter) = self.desk.arrival() {
-            let refused = if self.ledger.borrow().is_closed() {
-                Refused::Closed
-            } else if !self.may_wait() {
-                Refused::QueueFull
-            } else {
-                self.enqueue(at.1, waiter);
-                continue;
-            };
-            tell(waiter.refuse(refused));
+            let units = [1, waiter.terms().bytes];
+            let refusal = self.ledger.borrow_mut().try_acquire(units).err();
+            match refusal {
+                None => self.let_in(at, units, waiter),
+                Some(Refusal::Closed) => tell(waiter.refuse(Refused::Closed)),
+                Some(_) if self.may_wait() => self.enqueue(at.1, waiter),
+                Some(_) => tell(waiter.refuse(Refused::QueueFull)),
+            }
         }
         self.grant(at);
     }
@@ -329,7 +338,7 @@ impl Admission {
         if self.desk.has_arrivals() {
             self.line_up(at);
         }
-        let Asked { mut returned, units, close, errands, is_awaited } = self.desk.take();
+        let Asked { mut returned, units, errands, is_awaited } = self.desk.take();
         while let Some(waiter) = returned {
             returned = waiter.take_next();
             if waiter.is_cancelled() {
@@ -340,9 +349,6 @@ impl Admission {
         }
         if units != [0, 0] {
             self.release_units(at, units);
-        }
-        if close {
-            self.close();
         }
         for errand in errands {
             quietly(errand);

@@ -112,7 +112,7 @@ impl Handle {
     /// As [`spawn`](Self::spawn).
     ///
     /// # Panics
-    /// On the thread that is inside of this very runtime, which would wait for itself.
+    /// On the thread of this very runtime, which would wait for itself.
     #[track_caller]
     pub fn spawn_wait<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError>
     where
@@ -159,6 +159,10 @@ impl Handle {
     /// [`Elapsed`] if that took longer than `timeout`; then [`holders`](Self::holders) tells who is left, and dropping the
     /// runtime ends them.
     ///
+    /// # Deadlock
+    /// A task that drains its own runtime waits for itself, until the time is over: do it from a service, from the future of
+    /// `block_on`, or from outside.
+    ///
     /// # Panics
     /// When polled outside of any runtime, for lack of a timer: there, use [`drain_wait`](Self::drain_wait).
     ///
@@ -186,7 +190,7 @@ impl Handle {
     /// As [`drain`](Self::drain).
     ///
     /// # Panics
-    /// On the thread that is inside of this very runtime, which would wait for itself.
+    /// On the thread of this very runtime, which would wait for itself.
     pub fn drain_wait(&self, timeout: Duration) -> Result<(), Elapsed> {
         self.assert_elsewhere("drain_wait", "await Handle::drain");
         self.close();
@@ -243,8 +247,8 @@ impl Handle {
 
     fn assert_elsewhere(&self, asked: &str, instead: &str) {
         assert!(
-            !self.door.is_here(),
-            "Handle::{asked} was called inside its own runtime, which it would block: {instead} instead"
+            !self.door.is_of_this_thread(),
+            "Handle::{asked} was called on the thread of its own runtime, which it would block: {instead} instead"
         );
     }
 }
@@ -338,7 +342,7 @@ impl fmt::Debug for Drain {
 /// [`AskError`].
 ///
 /// # Cancel safety
-/// Dropped, the answer is dropped.
+/// Dropped, the answer is dropped; the question keeps its place of the 64 until the owner comes to it.
 #[must_use = "nothing is asked until it is awaited"]
 pub struct Ask<T> {
     door: Door,

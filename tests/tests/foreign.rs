@@ -30,14 +30,6 @@ async fn beside<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T 
     thread.join().unwrap().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Held by tests that leave frames behind when their runtime is gone, and by those that fill the desk of a home that may have
-/// been that runtime's: until the former count no more there, as an ignored test below shows that they do.
-static DESKS: Mutex<()> = Mutex::new(());
-
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    DESKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Who ran, in order.
 #[derive(Clone, Default)]
 struct Order(Arc<Mutex<Vec<usize>>>);
@@ -206,7 +198,6 @@ enum End {
 
 #[test]
 fn a_frame_may_end_anywhere_in_every_stage() {
-    let _alone = alone();
     // [SPAWN-1] [SPAWN-2] [WAIT-2]
     for stage in STAGES {
         for end in [End::Dropped, End::Withdrawn, End::Polled] {
@@ -434,7 +425,6 @@ fn a_spawn_that_waits_in_one_runtime_stays_its_own_in_another() {
 
 #[test]
 fn the_desk_has_a_bound_of_its_own_and_a_place_there_comes_back() {
-    let _alone = alone();
     let runtime = Runtime::builder().max_tasks(1).max_foreign(3).build().unwrap();
     let handle = runtime.handle();
     runtime.block_on(async {
@@ -478,9 +468,7 @@ fn handle_spawn(handle: Handle) -> Pin<Box<Spawn<impl Future<Output = ()>>>> {
 }
 
 #[test]
-#[ignore = "frames that left before the owner looked keep their nodes, until it does"]
 fn who_has_left_the_desk_takes_no_place_there() {
-    let _alone = alone();
     let runtime = Runtime::builder().max_foreign(2).build().unwrap();
     let handle = runtime.handle();
     for n in 0..10 {
@@ -490,9 +478,7 @@ fn who_has_left_the_desk_takes_no_place_there() {
 }
 
 #[test]
-#[ignore = "nodes of frames of an earlier runtime count at the desk of the next that has its home"]
 fn frames_of_a_dead_runtime_take_no_place_at_the_desk_of_the_next() {
-    let _alone = alone();
     let mut kept = Vec::new();
     for _ in 0..50 {
         let runtime = Runtime::builder().max_foreign(1).build().unwrap();
@@ -503,7 +489,6 @@ fn frames_of_a_dead_runtime_take_no_place_at_the_desk_of_the_next() {
 }
 
 #[test]
-#[ignore = "who arrives at the desk is counted as waiting, even if there is room"]
 fn who_finds_room_does_not_wait_and_is_not_refused_for_a_full_line() {
     for max_waiting in [0, 1] {
         let runtime = Runtime::builder().max_tasks(100).max_waiting(max_waiting).build().unwrap();
@@ -542,7 +527,8 @@ fn what_could_never_fit_is_refused_at_the_desk() {
     for error in [
         park_on(handle.spawn(async move { large.len() })).map(drop).unwrap_err(),
         park_on(handle.spawn(async {}).heap(usize::MAX)).map(drop).unwrap_err(),
-        handle.spawn_wait(async move { (yield_now().await, large.len()).1 }).map(drop).unwrap_err(),
+        elsewhere(|| handle.spawn_wait(async move { (yield_now().await, large.len()).1 }).map(drop))
+            .unwrap_err(),
     ] {
         assert_eq!(error, SpawnError::ExceedsLimit);
     }
@@ -566,7 +552,6 @@ fn what_could_never_fit_is_refused_at_the_desk() {
 
 #[test]
 fn a_frame_outlives_its_runtime_and_takes_its_future_back() {
-    let _alone = alone();
     let drops = Drops::new();
     let mut frames = Vec::new();
     let runtime = runtime(1);
@@ -600,7 +585,6 @@ fn a_frame_outlives_its_runtime_and_takes_its_future_back() {
 
 #[test]
 fn threads_wait_while_runtimes_come_and_go() {
-    let _alone = alone();
     // Each spawn ends with a task that ran or was cancelled, or with `Closed`; and each future is dropped once.
     must_end(|| {
         let current: Arc<Mutex<Option<Handle>>> = Arc::default();

@@ -120,7 +120,6 @@ fn who_would_wait_for_its_own_thread_panics_and_says_what_to_do() {
 }
 
 #[test]
-#[ignore = "inside a second runtime it is not seen that the thread is the owner of the first, and it waits for ever"]
 fn who_would_wait_for_its_own_thread_panics_inside_another_runtime_too() {
     must_end(|| {
         let (outer, inner) = (runtime(1), runtime(1));
@@ -239,7 +238,6 @@ fn close_turns_everybody_away_and_lets_the_admitted_go_on() {
 }
 
 #[test]
-#[ignore = "a close elsewhere is seen when the owner looks at its inbox, and until then its own spawns get in"]
 fn nobody_is_admitted_after_a_close_elsewhere_has_returned() {
     let runtime = runtime(2);
     let handle = runtime.handle();

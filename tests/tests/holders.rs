@@ -117,7 +117,6 @@ fn a_holder_tells_since_when_it_is_there() {
 }
 
 #[test]
-#[ignore = "a paused clock that jumps to a timer does not tell the notes of time, until the next turn of the loop"]
 fn a_holder_tells_since_when_it_is_there_right_after_a_sleep() {
     paused(10).block_on(async {
         let _task = spawn(std::future::pending::<()>()).await.unwrap();
@@ -127,7 +126,6 @@ fn a_holder_tells_since_when_it_is_there_right_after_a_sleep() {
 }
 
 #[test]
-#[ignore = "who arrived before block_on is noted with the time of the last call, or of the last runtime in that home"]
 fn who_comes_from_elsewhere_is_there_since_it_came() {
     // A home that is used again, and calls of block_on with time in between.
     for _ in 0..3 {

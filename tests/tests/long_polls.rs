@@ -103,7 +103,6 @@ fn on_a_paused_clock_only_what_it_was_moved_by_is_long() {
 }
 
 #[test]
-#[ignore = "the poll with which the future of block_on ends is not counted"]
 fn the_last_poll_of_block_on_counts_too() {
     let runtime = Runtime::builder().long_polls(5 * MS).build().unwrap();
     runtime.block_on(async { compute(10 * MS) });

@@ -206,7 +206,6 @@ fn a_wait_for_a_place_may_be_dropped_at_any_time() {
 }
 
 #[test]
-#[ignore = "bytes of the future are asked for as a newcomer's, who is refused while others wait"]
 fn a_place_can_be_spent_while_others_wait() {
     for waits in [false, true] {
         runtime(1).block_on(async {
@@ -223,7 +222,6 @@ fn a_place_can_be_spent_while_others_wait() {
 }
 
 #[test]
-#[ignore = "bytes of the future are asked for as a newcomer's, who is refused after a close"]
 fn a_place_can_be_spent_after_a_close() {
     let runtime = runtime(2);
     let handle = runtime.handle();

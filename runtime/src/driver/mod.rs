@@ -182,6 +182,7 @@ impl Slot {
             epoch: self.remote.open(registry),
             local,
         });
+        local.now_ns.set(0);
         let old = self.driver.replace(Some(driver.clone()));
         debug_assert!(old.is_none(), "a home has one runtime at a time");
         Ok((driver, bell))
@@ -354,6 +355,9 @@ impl Driver {
     /// Fires all timers whose tick has come.
     #[inline]
     fn fire(&self, now_ns: u64) {
+        if now_ns != u64::MAX {
+            self.local.now_ns.set(now_ns);
+        }
         if self.wheel.borrow().is_empty() {
             return;
         }
@@ -448,7 +452,6 @@ impl Park for Driver {
 
     fn turn(&self) -> u32 {
         let now_ns = self.clock.elapsed_ns();
-        self.local.now_ns.set(now_ns);
         self.fire(now_ns);
         if self.clock.is_paused() {
             // Its time says nothing about how long the polls took.
@@ -494,7 +497,6 @@ impl Park for Driver {
         }
         self.system_turn(timeout);
         let now_ns = self.clock.elapsed_ns();
-        self.local.now_ns.set(now_ns);
         self.last_look_ns.set(now_ns);
         self.last_system_turn_ns.set(now_ns);
         self.fire(now_ns);

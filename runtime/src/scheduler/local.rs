@@ -56,10 +56,10 @@ impl Scheduler {
         site: Site,
         park: &impl Park,
     ) -> F::Output {
+        let mut polls_max = park.turn();
         // What was asked since the last call comes first, or a program of many short calls would never attend to it.
         self.take_inbox(park);
         let root = task::Root::new(self.home, self.local, site);
-        let mut polls_max = park.turn();
         loop {
             let mut polls = 0;
             let watched = self.watch.begin(self.local, park);
@@ -72,6 +72,9 @@ impl Scheduler {
                 if root.is(next) {
                     let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
                     if let Poll::Ready(output) = root.poll(poll) {
+                        if let Some(watched) = watched {
+                            self.watch.end(self.local, watched, park);
+                        }
                         return output;
                     }
                 } else if let Some(finished) = task::run(self.local, next) {

@@ -26,6 +26,7 @@ pub(crate) struct Counted {
 }
 
 /// A poll that is being watched.
+#[derive(Clone, Copy)]
 pub(super) struct Watched {
     site: SiteId,
     began_ns: u64,

@@ -28,6 +28,8 @@
 
 use core::pin::Pin;
 use core::task::Waker;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::thread::ThreadId;
 
 use super::waiter::{Arrival, Entry, Refused, Waiter};
 use super::{Home, Seed, Terms};
@@ -59,10 +61,14 @@ struct State<K: 'static> {
     is_open: bool,
     /// The owner is to close admission.
     close_asked: bool,
+    /// Whose thread it is.
+    thread: Option<ThreadId>,
     /// It is closed, and nothing that was admitted is left.
     is_drained: bool,
     task_bytes_max: usize,
     arrivals: Line<K>,
+    /// How many of them have left.
+    left: usize,
     /// Nodes that frames on other threads gave back, for the owner to look at.
     returned: Option<&'static Waiter<K>>,
     /// The desk's own nodes that nobody uses, how many are in use, and how many may be.
@@ -105,7 +111,6 @@ impl<K> Line<K> {
 pub(crate) struct Asked<K: 'static> {
     pub(crate) returned: Option<&'static Waiter<K>>,
     pub(crate) units: [usize; 2],
-    pub(crate) close: bool,
     pub(crate) errands: Vec<Errand>,
     /// Whether somebody waits for the last task to end.
     pub(crate) is_awaited: bool,
@@ -125,6 +130,10 @@ impl<K> Clone for Door<K> {
 
 impl<K> Copy for Door<K> {}
 
+// What it leads to is behind a lock, and is whole whatever panics.
+impl<K> UnwindSafe for Door<K> {}
+impl<K> RefUnwindSafe for Door<K> {}
+
 impl<K: Copy + Send> Desk<K> {
     pub(crate) fn new(home: &'static Home) -> Self {
         Self {
@@ -135,9 +144,11 @@ impl<K: Copy + Send> Desk<K> {
                 is_alive: false,
                 is_open: false,
                 close_asked: false,
+                thread: None,
                 is_drained: false,
                 task_bytes_max: 0,
                 arrivals: Line { head: None, tail: None },
+                left: 0,
                 returned: None,
                 spare: None,
                 in_use: 0,
@@ -157,7 +168,9 @@ impl<K: Copy + Send> Desk<K> {
         let mut state = lock(&self.state);
         state.epoch = state.epoch.wrapping_add(1);
         (state.is_alive, state.is_open, state.close_asked, state.is_drained) = (true, true, false, false);
-        state.in_use_max = waiting_max;
+        state.thread = Some(std::thread::current().id());
+        // Frames of an earlier runtime that are still there are counted no more.
+        (state.in_use, state.in_use_max) = (0, waiting_max);
         state.task_bytes_max = task_bytes_max;
         state.units = [0, 0];
         state.epoch
@@ -196,11 +209,16 @@ impl<K: Copy + Send> Desk<K> {
                 self.has_arrivals.store(false, Ordering::Relaxed);
                 return None;
             };
-            match waiter.arrival.replace(Arrival::No) {
-                Arrival::Left => state.recycle(waiter),
-                _ => return Some(waiter),
+            if !state.forget_if_left(waiter) {
+                waiter.arrival.set(Arrival::No);
+                return Some(waiter);
             }
         }
+    }
+
+    /// Whether the owner is to close admission; asked once.
+    pub(crate) fn take_close(&self) -> bool {
+        std::mem::take(&mut lock(&self.state).close_asked)
     }
 
     /// Everything else that was asked since the last call; the nodes are linked.
@@ -209,7 +227,6 @@ impl<K: Copy + Send> Desk<K> {
         Asked {
             returned: state.returned.take(),
             units: std::mem::take(&mut state.units),
-            close: std::mem::take(&mut state.close_asked),
             errands: std::mem::take(&mut state.errands),
             is_awaited: !state.drainers.is_empty() && !state.is_drained,
         }
@@ -238,8 +255,11 @@ impl<K: Copy + Send> Desk<K> {
             let mut state = lock(&self.state);
             if waiter.arrival.get() == Arrival::Waiting {
                 waiter.arrival.set(Arrival::Left);
+                state.left += 1;
                 return;
             }
+            // It is a place at the desk no more, whenever the owner comes to it.
+            state.discount(waiter);
             // What the claim reads now says nothing: the owner may just be looking at it.
             if waiter.of_desk && (!is_cancelled || cfg!(anteroom_bug = "desk_recycles_at_once")) {
                 // [DESK-3] settled: the owner is done with it.
@@ -253,24 +273,53 @@ impl<K: Copy + Send> Desk<K> {
 
 impl<K: Copy + Send> State<K> {
     fn recycle(&mut self, waiter: &'static Waiter<K>) {
-        self.in_use -= 1;
+        self.discount(waiter);
         waiter.next.set(self.spare.replace(waiter));
+    }
+
+    /// Counts a node out, if it is in the count.
+    fn discount(&mut self, waiter: &'static Waiter<K>) {
+        if waiter.counted_in.replace(0) == self.epoch {
+            self.in_use -= 1;
+        }
+    }
+
+    /// Recycles a node that was in the line of arrivals, if its frame is gone.
+    fn forget_if_left(&mut self, waiter: &'static Waiter<K>) -> bool {
+        let has_left = waiter.arrival.get() == Arrival::Left;
+        if has_left {
+            waiter.arrival.set(Arrival::No);
+            self.left -= 1;
+            self.recycle(waiter);
+        }
+        has_left
+    }
+
+    /// Takes those out of the line of arrivals who have left it, while the owner does not look.
+    fn sweep(&mut self) {
+        let mut line = std::mem::replace(&mut self.arrivals, Line { head: None, tail: None });
+        while let Some(waiter) = line.pop() {
+            if !self.forget_if_left(waiter) {
+                self.arrivals.push(waiter);
+            }
+        }
     }
 
     fn is(&self, epoch: u32) -> bool {
         self.is_alive && self.epoch == epoch
     }
 
-    fn turns_away(&self, epoch: u32, bytes: usize) -> Option<Turned> {
+    fn turns_away(&mut self, epoch: u32, bytes: usize) -> Option<Turned> {
         if !self.is(epoch) || !self.is_open {
-            Some(Turned::Closed)
-        } else if bytes > self.task_bytes_max {
-            Some(Turned::ExceedsLimit)
-        } else if self.in_use >= self.in_use_max {
-            Some(Turned::QueueFull)
-        } else {
-            None
+            return Some(Turned::Closed);
         }
+        if bytes > self.task_bytes_max {
+            return Some(Turned::ExceedsLimit);
+        }
+        if self.in_use >= self.in_use_max && self.left > 0 {
+            self.sweep();
+        }
+        (self.in_use >= self.in_use_max).then_some(Turned::QueueFull)
     }
 
     /// A node that nobody uses.
@@ -290,6 +339,7 @@ impl<K: Copy + Send> State<K> {
             }
         };
         self.in_use += 1;
+        waiter.counted_in.set(self.epoch);
         waiter
     }
 }
@@ -298,6 +348,12 @@ impl<K: Copy + Send> Door<K> {
     /// Whether this thread is inside of the very runtime.
     pub(crate) fn is_here(&self) -> bool {
         self.desk.home.local().is_some() && lock(&self.desk.state).is(self.epoch)
+    }
+
+    /// Whether this thread is the one that the runtime runs on, whatever it is inside of.
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        let state = lock(&self.desk.state);
+        state.is(self.epoch) && state.thread == Some(std::thread::current().id())
     }
 
     /// Stands in line, from any thread: `entry` waits afterwards. Or there is a reason why not, `entry` is as it was, and the
@@ -335,6 +391,8 @@ impl<K: Copy + Send> Door<K> {
             }
             state.is_open = false;
             state.close_asked = true;
+            // The next that the owner is asked for a place looks here first.
+            self.desk.has_arrivals.store(true, Ordering::Relaxed);
         }
         self.desk.home.shared.inbox.call_attention();
     }

@@ -71,6 +71,8 @@ pub(crate) struct Waiter<K: 'static> {
     /// Whether it belongs to the desk, for frames elsewhere; and, under the desk's lock, where it is.
     pub(super) of_desk: bool,
     pub(super) arrival: Cell<Arrival>,
+    /// The epoch of the runtime in whose count of the desk it is; 0 for none.
+    pub(super) counted_in: Cell<u32>,
     desk: &'static Desk<K>,
 }
 
@@ -121,6 +123,7 @@ impl<K: Copy + Send> Waiter<K> {
             next: Cell::new(None),
             of_desk,
             arrival: Cell::new(Arrival::No),
+            counted_in: Cell::new(0),
             desk,
         }
     }

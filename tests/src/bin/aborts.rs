@@ -55,7 +55,7 @@ impl Wake for Panics {
 
 async fn panic_in(place: &str) {
     match place {
-        "poll" => drop(spawn(async { panic!("in a poll") }).join().await.map(|()| ())),
+        "poll" => drop(spawn(async { panic!("in a poll") }).join().await),
         "output" => {
             let bad = Drops::new().track_panicking();
             drop(spawn(async move { bad }).await.unwrap());
@@ -68,7 +68,7 @@ async fn panic_in(place: &str) {
             yield_now().await;
             yield_now().await;
         }
-        "job" => drop(spawn_blocking(|| panic!("in a job")).await.map(|()| ())),
+        "job" => drop(spawn_blocking(|| panic!("in a job")).await),
         "root" => panic!("in block_on"),
         _ => panic!("aborts work|poll|output|waker|job|root"),
     }
