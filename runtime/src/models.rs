@@ -656,7 +656,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 #[test]
 fn loom_spawn_elsewhere_against_a_free() {
     // [DESK-2] [WAIT-2]: wherever the owner is when it arrives, it gets the place and is told.
-    model_of_many_steps(|| {
+    model_of_three(|| {
         let (rig, holder, door) = taken_rig();
         rig.block_on(async { holder.abort() });
         rig.run_against(move || drop(wait_for(spawn_at(door, 5)).unwrap()));
@@ -736,7 +736,7 @@ fn loom_who_arrived_first_is_first() {
 
 #[test]
 fn loom_drain_elsewhere_against_the_last_to_end() {
-    model_of_many_steps(|| {
+    model_of_three(|| {
         let (rig, holder, door) = taken_rig();
         rig.block_on(async { holder.abort() });
         rig.run_against(move || {

@@ -187,7 +187,7 @@ fn what_arrives_between_a_read_elsewhere_and_its_letter_is_told() {
                             std::hint::spin_loop();
                         }
                     });
-                    hooks.on_wake(move || drop(told.send(())));
+                    hooks.on_wake(move || _ = told.send(()));
                     let mut buffer = [0; 2];
                     let mut read = Box::pin(stream.read(&mut buffer));
                     assert!(poll_with(read.as_mut(), &waker).is_pending());

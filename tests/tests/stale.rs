@@ -52,6 +52,7 @@ struct Wrapped(Waker);
 impl Wake for Wrapped {
     fn wake(self: Arc<Self>) {
         self.0.wake_by_ref();
+        #[allow(clippy::waker_clone_wake, reason = "the clone is what is tried")]
         self.0.clone().wake();
     }
 }
