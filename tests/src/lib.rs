@@ -79,6 +79,7 @@ mod tracked;
 mod unordered;
 mod wakers;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -129,6 +130,22 @@ pub fn park_on<F: Future>(future: F) -> F::Output {
 /// Runs `f` on another thread, to its end.
 pub fn elsewhere<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(f).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// Runs `f` on another thread while this one's runtime goes on.
+///
+/// # Panics
+/// If `f` panics.
+pub async fn beside<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let gate = Gate::new();
+    let opener = gate.clone();
+    let thread = thread::spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        opener.open();
+        result
+    });
+    gate.wait().await;
+    thread.join().unwrap().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Runs `f` on another thread and fails if it takes longer than a hang would be told from slowness by.

@@ -11,23 +11,12 @@ use anteroom::{
     Handle, Runtime, Spawn, SpawnError, metrics, reserve, spawn, spawn_local, spawn_service, try_spawn,
     yield_now,
 };
-use anteroom_tests::{Drops, Gate, Wakes, elsewhere, look_around, must_end, park_on, poll_once, poll_with};
+use anteroom_tests::{
+    Drops, Gate, Wakes, beside, elsewhere, look_around, must_end, park_on, poll_once, poll_with,
+};
 
 fn runtime(max_tasks: usize) -> Runtime {
     Runtime::builder().max_tasks(max_tasks).build().unwrap()
-}
-
-/// Runs `f` on another thread while this runtime goes on.
-async fn beside<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let gate = Gate::new();
-    let opener = gate.clone();
-    let thread = thread::spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        opener.open();
-        result
-    });
-    gate.wait().await;
-    thread.join().unwrap().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Who ran, in order.

@@ -14,7 +14,7 @@ use anteroom::{
     try_spawn, waiters, yield_now,
 };
 use anteroom_tests::{
-    Drops, Gate, Hooks, Wakes, elsewhere, look_around, must_end, park_on, poll_once, poll_with,
+    Drops, Gate, Hooks, Wakes, beside, elsewhere, look_around, must_end, park_on, poll_once, poll_with,
 };
 
 const LONG: Duration = Duration::from_secs(50);
@@ -22,19 +22,6 @@ const MS: Duration = Duration::from_millis(1);
 
 fn runtime(max_tasks: usize) -> Runtime {
     Runtime::builder().max_tasks(max_tasks).build().unwrap()
-}
-
-/// Runs `f` on another thread while this runtime goes on.
-async fn beside<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let gate = Gate::new();
-    let opener = gate.clone();
-    let thread = thread::spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(f));
-        opener.open();
-        result
-    });
-    gate.wait().await;
-    thread.join().unwrap().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 #[test]
