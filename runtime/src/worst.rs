@@ -13,7 +13,6 @@
 use std::fmt;
 
 use crate::holders::Thousands;
-use crate::task::body::CACHE_BYTES_MAX;
 use crate::{admission, driver, task};
 
 /// What a runtime is to be built with.
@@ -109,6 +108,7 @@ pub(crate) fn of(options: &Options) -> WorstCase {
     let jobs = options.blocking_threads + options.blocking_queue;
     let parts = vec![
         part("task headers", Some(headers), "max_tasks, service_tasks; the run queue is in them"),
+        part("handles awaited elsewhere", Some(task::join_bytes(tasks)), "max_tasks, service_tasks"),
         part(
             "task bytes",
             options.task_bytes.map(|bytes| task::body::worst_bytes(bytes, tasks)),
@@ -119,7 +119,7 @@ pub(crate) fn of(options: &Options) -> WorstCase {
             Some(task::declared_bytes(options.tasks)),
             "max_tasks: the table of Spawn::heap",
         ),
-        part("free blocks kept", Some(CACHE_BYTES_MAX), "a constant"),
+        part("free blocks kept", Some(task::body::cache_worst_bytes()), "a constant"),
         part(
             "the line",
             options.waiting.map(|waiting| admission::waiting_bytes(waiting, options.foreign)),

@@ -183,6 +183,12 @@ pub(crate) const fn worst_bytes(bytes: usize, tasks: usize) -> usize {
     bytes.saturating_add(bytes / 2).saturating_add(tasks.saturating_mul(each))
 }
 
+/// What the free blocks that are kept take at most: all of the smallest class, with the allocator's two words each.
+#[cfg(not(anteroom_loom))]
+pub(crate) const fn cache_worst_bytes() -> usize {
+    CACHE_BYTES_MAX / CLASS_BYTES_MIN * (CLASS_BYTES_MIN + 2 * size_of::<usize>())
+}
+
 /// Free blocks of one class, linked through their own first words.
 struct FreeBlock {
     next: *mut FreeBlock,

@@ -376,7 +376,20 @@ impl Local {
 /// What the headers of so many tasks take at most, whole chunks.
 #[cfg(not(anteroom_loom))]
 pub(crate) fn header_bytes(tasks: usize) -> usize {
-    table::headers_for(tasks).saturating_mul(size_of::<Header>())
+    table::bytes_for(tasks)
+}
+
+/// What the wakers of so many handles that are awaited on other threads take at most.
+#[cfg(not(anteroom_loom))]
+pub(crate) fn join_bytes(handles: usize) -> usize {
+    // A node of the tree has room for eleven, and holds five at least; one in five has a node above it.
+    const NODE_BYTES: usize =
+        11 * (size_of::<usize>() + size_of::<core::task::Waker>()) + 4 * size_of::<usize>();
+    const BRANCH_BYTES: usize = NODE_BYTES + 12 * size_of::<usize>();
+    handles
+        .div_ceil(5)
+        .saturating_mul(NODE_BYTES)
+        .saturating_add(handles.div_ceil(20).saturating_mul(BRANCH_BYTES))
 }
 
 /// What the table of declared bytes of so many tasks takes at most.
@@ -387,10 +400,14 @@ pub(crate) fn declared_bytes(tasks: usize) -> usize {
     buckets.saturating_mul(size_of::<(usize, usize)>() + 1) / 2 * 3 + 64
 }
 
+/// A question that waits: its box, and the slip for its answer, without what the answer itself allocates.
+#[cfg(not(anteroom_loom))]
+const ERRAND_BYTES: usize = 512;
+
 /// What a home takes besides.
 #[cfg(not(anteroom_loom))]
 pub(crate) fn fixed_bytes() -> usize {
-    size_of::<Home>() + home::INBOX_ITEMS * 32 + desk::ERRANDS_MAX * 256
+    size_of::<Home>() + home::INBOX_ITEMS * 32 + desk::ERRANDS_MAX * ERRAND_BYTES
 }
 
 /// What is known of a live task, for whoever asks what fills a runtime.

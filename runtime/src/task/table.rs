@@ -46,7 +46,7 @@ const fn chunk_len(headers: usize) -> usize {
 
 /// How many headers there are when so many are needed.
 #[cfg(not(anteroom_loom))]
-pub(super) fn headers_for(needed: usize) -> usize {
+fn headers_for(needed: usize) -> usize {
     let mut headers = 0;
     while headers < needed.min(4 * CHUNK_LEN_MAX) {
         headers += chunk_len(headers);
@@ -54,6 +54,15 @@ pub(super) fn headers_for(needed: usize) -> usize {
     headers.max(
         needed.saturating_add(CHUNK_LEN_MAX) / CHUNK_LEN_MAX * CHUNK_LEN_MAX * usize::from(needed > headers),
     )
+}
+
+/// What they take: each chunk may be mapped on its own, in whole pages.
+#[cfg(not(anteroom_loom))]
+pub(super) fn bytes_for(needed: usize) -> usize {
+    const PAGE_BYTES: usize = 4096;
+    let headers = headers_for(needed);
+    let chunks = 2 + headers.div_ceil(CHUNK_LEN_MAX);
+    headers.saturating_mul(size_of::<Header>()).saturating_add(chunks.saturating_mul(PAGE_BYTES))
 }
 
 /// All headers of one home, and those that are free.
