@@ -174,12 +174,16 @@ impl Admission {
     }
 
     /// A place of the services' budget, or `Full`.
-    pub(crate) fn try_admit_service(&self) -> Result<(), Refusal> {
-        if self.ledger.borrow().is_closed() {
+    pub(crate) fn try_admit_service(&self, bytes: usize) -> Result<(), Refusal> {
+        let mut ledger = self.ledger.borrow_mut();
+        if ledger.is_closed() {
             return Err(Refusal::Closed);
         }
+        if bytes > ledger.limit()[1] {
+            return Err(Refusal::ExceedsLimit);
+        }
         let live = self.services_live.get();
-        if live == self.services_max.get() {
+        if live == self.services_max.get() || !ledger.try_grow([0, bytes]) {
             return Err(Refusal::Full);
         }
         self.services_live.set(live + 1);
@@ -259,7 +263,10 @@ impl Admission {
     pub(crate) fn release(&self, at: (&'static Home, &Local), place: Place, bytes: usize) {
         match place {
             Place::Task => self.release_units(at, [1, bytes]),
-            Place::Service => self.services_live.set(self.services_live.get() - 1),
+            Place::Service => {
+                self.services_live.set(self.services_live.get() - 1);
+                self.release_units(at, [0, bytes]);
+            }
             Place::Root => {}
         }
     }

@@ -91,8 +91,8 @@ impl Builder {
         self
     }
 
-    /// How many bytes live tasks may take together: the sizes of their futures, which are known from their types, and what
-    /// they declare beyond ([`Spawn::heap`](crate::Spawn::heap)). Not bounded by default.
+    /// How many bytes live tasks and services may take together: the sizes of their futures, which are known from their types
+    /// (and the alignment of one that is aligned to more than 16), and what they declare beyond ([`Spawn::heap`](crate::Spawn::heap)). Not bounded by default.
     #[must_use]
     pub fn max_task_bytes(mut self, bytes: usize) -> Self {
         self.max_task_bytes = Some(bytes);
@@ -258,7 +258,9 @@ impl Builder {
     ///
     /// Every part is counted at its bound, whole pages and the growth of tables included; what has no bound is named. It is
     /// what the runtime takes: what tasks allocate themselves counts as far as they declare it
-    /// ([`Spawn::heap`](crate::Spawn::heap)).
+    /// ([`Spawn::heap`](crate::Spawn::heap)). On top come what you keep: handles of finished tasks with their outputs, spawns
+    /// that were admitted and not polled again, and drains, answers and spawn sites, a few dozen bytes each. And an allocator
+    /// may keep gaps between blocks of many sizes that no sum foresees.
     ///
     /// ```
     /// let builder = anteroom::Runtime::builder()

@@ -93,7 +93,7 @@ impl fmt::Display for WorstCase {
             Some(total) => Thousands(total).to_string(),
             None => format!("over {}", Thousands(bounded)),
         };
-        write!(f, "{:<28}{total:>16}  bytes; finished tasks whose handles you keep come on top", "total")
+        write!(f, "{:<28}{total:>16}  bytes; handles that you keep of finished tasks come on top", "total")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use anteroom::{Runtime, SpawnError, metrics, spawn, try_spawn, yield_now};
+use anteroom::{Runtime, SpawnError, metrics, spawn, spawn_service, try_spawn, yield_now};
 use anteroom_tests::{Endless, poll_once};
 
 fn runtime(max_task_bytes: usize) -> Runtime {
@@ -98,5 +98,39 @@ fn a_future_larger_than_the_limit_is_refused_at_once() {
             "the task was never started: the task asks for more than max_task_bytes"
         );
         assert_eq!((metrics().waiting, metrics().task_bytes), (0, 0));
+    });
+}
+
+#[test]
+fn services_are_of_the_same_limit_of_bytes() {
+    runtime(1_000).block_on(async {
+        let service = spawn_service(Endless::<600>::NEW).unwrap();
+        assert_eq!(metrics().task_bytes, 600);
+        assert!(try_spawn(Endless::<600>::NEW).unwrap_err().is_full());
+        assert!(spawn_service(Endless::<600>::NEW).unwrap_err().is_full());
+        assert!(spawn_service(Endless::<1_001>::NEW).unwrap_err().exceeds_limit());
+        // Who waits is let in by what the service gives back.
+        let mut waiting = Box::pin(spawn(Endless::<600>::NEW));
+        assert!(poll_once(waiting.as_mut()).is_pending());
+        service.abort();
+        drop(service.await);
+        let task = waiting.await.unwrap();
+        assert_eq!(metrics().task_bytes, 600);
+        task.abort();
+        drop(task.await);
+        assert_eq!(metrics().task_bytes, 0);
+    });
+}
+
+#[test]
+fn what_an_alignment_may_waste_counts() {
+    #[repr(align(4096))]
+    struct Page([u8; 4096]);
+    runtime(100_000).block_on(async {
+        let page = Page([7; 4096]);
+        let task = try_spawn(async move { (yield_now().await, page.0[9]).1 }).unwrap();
+        let bytes = metrics().task_bytes;
+        assert!((4096 + 4096..4 * 4096).contains(&bytes), "{bytes}");
+        assert_eq!((task.await.unwrap(), metrics().task_bytes), (7, 0));
     });
 }

@@ -31,6 +31,7 @@ use pin_project_lite::pin_project;
 pub use reserve::{Reservation, Reserve, reserve};
 
 use crate::admission::{Admission, Door};
+use crate::task::body::counted_bytes;
 use crate::task::{self, JoinHandle, Place, Terms, Whole, With};
 
 /// Asks for a place for `future`; awaited, gives its handle once it is a task.
@@ -172,9 +173,10 @@ where
     F::Output: Send + 'static,
 {
     let (at, admission) = here();
-    match admission.try_admit(at, size_of::<F>()) {
+    let bytes = counted_bytes::<F>();
+    match admission.try_admit(at, bytes) {
         Ok(()) => {
-            let terms = Terms { place: Place::Task, bytes: size_of::<F>(), site: Location::caller() };
+            let terms = Terms { place: Place::Task, bytes, site: Location::caller() };
             Ok(JoinHandle::new(task::spawn(at, terms, future)))
         }
         Err(refusal) => Err(TrySpawnError::new(future, refusal)),
@@ -195,10 +197,10 @@ where
 /// ```
 ///
 /// # Bounds
-/// `Builder::service_tasks`.
+/// `Builder::service_tasks`; its bytes are of `Builder::max_task_bytes`, past those who wait.
 ///
 /// # Errors
-/// [`TrySpawnError`], with the future, if the budget is used up or the runtime is shutting down.
+/// [`TrySpawnError`], with the future, if the budget is used up, its bytes are not free, or the runtime is shutting down.
 ///
 /// # Panics
 /// Outside a runtime.
@@ -209,9 +211,10 @@ where
     F::Output: Send + 'static,
 {
     let (at, admission) = here();
-    match admission.try_admit_service() {
+    let bytes = counted_bytes::<F>();
+    match admission.try_admit_service(bytes) {
         Ok(()) => {
-            let terms = Terms { place: Place::Service, bytes: size_of::<F>(), site: Location::caller() };
+            let terms = Terms { place: Place::Service, bytes, site: Location::caller() };
             Ok(JoinHandle::new(task::spawn(at, terms, future)))
         }
         Err(refusal) => Err(TrySpawnError::new(future, refusal)),

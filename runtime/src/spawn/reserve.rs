@@ -18,6 +18,7 @@ use pin_project_lite::pin_project;
 use super::asking::{Asking, Granted, inside};
 use super::{SpawnError, TrySpawnError, here};
 use crate::admission::{Door, Refusal};
+use crate::task::body::counted_bytes;
 use crate::task::{self, JoinHandle, Place, Seat, Site, Terms};
 
 /// Waits for a place, and for nothing else: accept a connection, or take a job from a queue, only when there is room for it.
@@ -145,7 +146,7 @@ impl Reservation {
         if !self.door.is_some_and(|door| admission.is_behind(door)) {
             return Err(TrySpawnError::new(future, Refusal::Closed));
         }
-        let needs = size_of::<F>();
+        let needs = counted_bytes::<F>();
         if needs > self.bytes {
             if !admission.add_bytes(needs - self.bytes) {
                 return Err(TrySpawnError::new(future, Refusal::Full));

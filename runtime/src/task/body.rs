@@ -73,6 +73,11 @@ const fn placement(layout: Layout) -> Placement {
     }
 }
 
+/// What a future counts for against a limit of bytes: its size, and what its alignment may waste beside it.
+pub(crate) const fn counted_bytes<F>() -> usize {
+    size_of::<F>() + if align_of::<F>() > CLASS_ALIGN { align_of::<F>() } else { 0 }
+}
+
 /// The smallest class that holds `bytes`: 32, 48, 64, 96, 128, 192, ... 4096.
 const fn class_of(bytes: usize) -> usize {
     let mut class = 0;
@@ -198,6 +203,8 @@ struct FreeBlock {
 pub(crate) struct Cache {
     free: [Cell<*mut FreeBlock>; CLASSES],
     bytes: Cell<usize>,
+    /// Classes that were asked for in vain, a bit each, since sizes were last out of fashion.
+    wanted: Cell<u32>,
     /// How many bytes went back to the allocator since somebody last asked.
     given_back: Cell<usize>,
 }
@@ -207,6 +214,7 @@ impl Cache {
         Self {
             free: std::array::from_fn(|_| Cell::new(std::ptr::null_mut())),
             bytes: Cell::new(0),
+            wanted: Cell::new(0),
             given_back: Cell::new(0),
         }
     }
@@ -230,6 +238,7 @@ impl Cache {
         let Placement::Class(class) = placement(layout) else { return allocate(layout) };
         let head = self.free[class].get();
         if head.is_null() {
+            self.wanted.set(self.wanted.get() | 1 << class);
             return allocate(class_layout(class));
         }
         // SAFETY: [BODY-3] a block in the list is free memory of at least 32 bytes whose first word `free` wrote.
@@ -245,13 +254,12 @@ impl Cache {
         let exact = match placement(layout) {
             Placement::Class(class) => {
                 if let Some(cache) = cache {
-                    let bytes = cache.bytes.get() + class_bytes(class);
-                    if CACHE_ENABLED && bytes <= CACHE_BYTES_MAX {
+                    if CACHE_ENABLED && cache.has_room_for(class) {
                         let head: *mut FreeBlock = block.cast();
                         // SAFETY: the block is the caller's to give, at least 32 bytes and aligned to 16.
                         unsafe { head.write(FreeBlock { next: cache.free[class].get() }) };
                         cache.free[class].set(head);
-                        cache.bytes.set(bytes);
+                        cache.bytes.set(cache.bytes.get() + class_bytes(class));
                         return;
                     }
                 }
@@ -266,9 +274,36 @@ impl Cache {
         unsafe { dealloc(block, exact) }
     }
 
+    #[inline(always)]
+    fn has_room_for(&self, class: usize) -> bool {
+        self.bytes.get() + class_bytes(class) <= CACHE_BYTES_MAX || self.make_room(class)
+    }
+
+    /// A full cache lets go of sizes that nobody has asked for in vain, for one that somebody has: when a load changes, its
+    /// new sizes are kept and not its old ones.
+    #[cold]
+    fn make_room(&self, class: usize) -> bool {
+        let wanted = self.wanted.get();
+        if wanted & 1 << class == 0 {
+            return false;
+        }
+        let keep_bytes = CACHE_BYTES_MAX - class_bytes(class);
+        self.trim_classes(keep_bytes, |other| wanted & 1 << other == 0);
+        let has_room = self.bytes.get() <= keep_bytes;
+        if !has_room {
+            // All that is kept is wanted, or was once.
+            self.wanted.set(0);
+        }
+        has_room
+    }
+
     /// Gives blocks back to the allocator, the largest first, until at most `keep_bytes` are kept.
     pub(crate) fn trim(&self, keep_bytes: usize) {
-        for class in (0..CLASSES).rev() {
+        self.trim_classes(keep_bytes, |_| true);
+    }
+
+    fn trim_classes(&self, keep_bytes: usize, which: impl Fn(usize) -> bool) {
+        for class in (0..CLASSES).rev().filter(|&class| which(class)) {
             while self.bytes.get() > keep_bytes && !self.free[class].get().is_null() {
                 let block = self.allocate(class_layout(class));
                 self.given_back.set(self.given_back.get().saturating_add(class_bytes(class)));
@@ -359,5 +394,34 @@ mod tests {
         }
         cache.trim(CACHE_BYTES_IDLE);
         assert!(cache.bytes() <= CACHE_BYTES_IDLE);
+    }
+
+    #[test]
+    fn a_full_cache_follows_the_sizes_that_are_asked_for() {
+        let cache = Cache::new();
+        let fill = |bytes: usize, blocks: usize| {
+            let layout = Layout::from_size_align(bytes, 8).expect("a layout");
+            let blocks: Vec<_> = (0..blocks).map(|_| cache.allocate(layout)).collect();
+            for block in blocks {
+                // SAFETY: allocated above with this layout.
+                unsafe { Cache::free(Some(&cache), block, layout) };
+                assert!(cache.bytes() <= CACHE_BYTES_MAX);
+            }
+            let class = class_of(bytes);
+            let mut kept = 0;
+            let mut block = cache.free[class].get();
+            while !block.is_null() {
+                kept += 1;
+                // SAFETY: [BODY-3] a block in the list.
+                block = unsafe { (*block).next };
+            }
+            kept
+        };
+        if CACHE_ENABLED {
+            assert_eq!(fill(64, 100_000), CACHE_BYTES_MAX / 64);
+            assert_eq!(fill(1_024, 500), 500, "the small ones are out of fashion");
+            assert_eq!(fill(1_024, 500), 500);
+            assert!(fill(64, 1_000) >= 1_000);
+        }
     }
 }

@@ -230,7 +230,7 @@ unsafe fn spawn_from<S: seed::Plant>(
     task.vtable.set(Some(VTable::of::<S::Task>()));
     task.site.set(local.sites.id(terms.site));
     task.since.set(local.since());
-    let declared = terms.bytes - size_of::<S::Task>();
+    let declared = terms.bytes - body::counted_bytes::<S::Task>();
     task.marks.set(Marks::new(terms.place, declared != 0));
     if declared != 0 {
         local.declare(task, declared);

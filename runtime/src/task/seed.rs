@@ -16,6 +16,7 @@ use core::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use super::body::counted_bytes;
 use super::{Header, Home, Local, Terms, spawn_from};
 
 /// What waits in a frame; see the module's doc.
@@ -42,7 +43,7 @@ pub(crate) trait Plant: Sized {
 }
 
 impl<P: Plant> Seed for P {
-    const BYTES: usize = size_of::<P::Task>();
+    const BYTES: usize = counted_bytes::<P::Task>();
 
     #[inline(always)]
     unsafe fn grow(seed: *const Self, at: (&'static Home, &Local), terms: Terms) -> Option<&'static Header> {

@@ -20,6 +20,7 @@ use core::task::{Context, Poll};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::body::counted_bytes;
 use super::state::Outcome;
 use super::{Header, Local};
 
@@ -50,7 +51,7 @@ impl VTable {
                 poll: poll::<F>,
                 cancel: cancel::<F>,
                 drop_output: drop_output::<F::Output>,
-                future_bytes: size_of::<F>(),
+                future_bytes: counted_bytes::<F>(),
             }
         }
     }

@@ -444,14 +444,15 @@ mod worst {
         let sizes = || SIZES.iter().cycle().take(TASKS);
         let own: usize = sizes().map(|(bytes, _)| bytes).sum();
         let each = (TASK_BYTES - own) / TASKS;
-        let mut left = TASK_BYTES;
+        let service = || Work { heap: Box::default(), declared: 0, fill: [7; 4] };
+        // The services' bytes are of the same limit.
+        let mut left = TASK_BYTES - SERVICES * size_of_val(&service());
         for (n, (bytes, work)) in sizes().enumerate() {
             let declared = if n == TASKS - 1 { left - bytes } else { each };
             left -= work(declared, handles);
         }
         for _ in 0..SERVICES {
-            let work = Work { heap: Box::default(), declared: 0, fill: [7; 4] };
-            handles.push(spawn_service(work).unwrap());
+            handles.push(spawn_service(service()).unwrap());
         }
     }
 
