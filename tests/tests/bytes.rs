@@ -128,7 +128,12 @@ fn what_an_alignment_may_waste_counts() {
     struct Page([u8; 4096]);
     runtime(100_000).block_on(async {
         let page = Page([7; 4096]);
-        let task = try_spawn(async move { (yield_now().await, page.0[9]).1 }).unwrap();
+        let work = async move {
+            let whole = page;
+            yield_now().await;
+            whole.0[9]
+        };
+        let task = try_spawn(work).unwrap();
         let bytes = metrics().task_bytes;
         assert!((4096 + 4096..4 * 4096).contains(&bytes), "{bytes}");
         assert_eq!((task.await.unwrap(), metrics().task_bytes), (7, 0));
