@@ -14,3 +14,12 @@ pub(crate) fn files_max() -> Option<usize> {
 pub(crate) fn files_max() -> Option<usize> {
     None
 }
+
+/// The codes of the errors that say that files or memory have run out: the machine's matter, which the next try will meet
+/// as well.
+#[cfg(target_os = "linux")]
+pub(crate) const SHORTAGES: [i32; 4] = [libc::ENOMEM, libc::ENFILE, libc::EMFILE, libc::ENOBUFS];
+
+/// The codes of the errors that say that files or memory have run out, as the BSDs and macOS number them.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const SHORTAGES: [i32; 4] = [12, 23, 24, 55];

@@ -1,7 +1,14 @@
 //! What a socket can be told to connect to, and how names become addresses.
+//!
+//! # Idea
+//! The future of a lookup is boxed, by a function that is called for names only. What is an address by its type never gets
+//! there: its `address` is inlined, the branch falls away, and a program without names has neither resolver nor blocking
+//! pool in it. With the future in the caller's frame both would stay, since whatever a frame may hold it must be able to
+//! poll and drop.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::pin::Pin;
 
 use crate::blocking::spawn_blocking;
 
@@ -25,6 +32,7 @@ pub trait ToAddress {
 }
 
 impl ToAddress for SocketAddr {
+    #[inline(always)]
     fn address(&self) -> io::Result<Result<SocketAddr, (String, u16)>> {
         Ok(Ok(*self))
     }
@@ -33,6 +41,7 @@ impl ToAddress for SocketAddr {
 macro_rules! plain_address {
     ($($of:ty),+) => {$(
         impl ToAddress for $of {
+            #[inline(always)]
             fn address(&self) -> io::Result<Result<SocketAddr, (String, u16)>> {
                 Ok(Ok((*self).into()))
             }
@@ -74,6 +83,7 @@ impl ToAddress for String {
 }
 
 impl<A: ToAddress + ?Sized> ToAddress for &A {
+    #[inline(always)]
     fn address(&self) -> io::Result<Result<SocketAddr, (String, u16)>> {
         (**self).address()
     }
@@ -101,24 +111,39 @@ fn no_port(text: &str) -> io::Error {
 /// # Cancel safety
 /// Dropped, the lookup goes on and its result is dropped.
 pub async fn lookup_host(host: impl ToAddress) -> io::Result<Vec<SocketAddr>> {
-    match host.address()? {
-        Ok(address) => Ok(vec![address]),
-        Err((name, port)) => {
-            let shown = format!("{name}:{port}");
-            let found = spawn_blocking(move || {
-                (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
-            });
-            match found.await {
-                Ok(Ok(addresses)) if addresses.is_empty() => {
-                    Err(io::Error::new(io::ErrorKind::NotFound, format!("{shown}: no address for this name")))
-                }
-                Ok(result) => {
-                    result.map_err(|error| io::Error::new(error.kind(), format!("{shown}: {error}")))
-                }
-                Err(error) => Err(io::Error::other(format!("{shown}: the lookup failed: {error}"))),
-            }
-        }
+    match begin(&host)? {
+        Ok(addresses) => Ok(addresses),
+        Err(lookup) => lookup.await,
     }
+}
+
+type LookUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// The address if it is one, or else a lookup. No part of the async function above, where the compiler would not see that
+/// the branch falls away.
+#[inline(always)]
+fn begin(host: &impl ToAddress) -> io::Result<Result<Vec<SocketAddr>, LookUp>> {
+    Ok(match host.address()? {
+        Ok(address) => Ok(vec![address]),
+        Err((name, port)) => Err(look_up(name, port)),
+    })
+}
+
+/// Asks the system's resolver, on the blocking pool.
+#[inline(never)]
+fn look_up(name: String, port: u16) -> LookUp {
+    Box::pin(async move {
+        let shown = format!("{name}:{port}");
+        let found =
+            spawn_blocking(move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
+        match found.await {
+            Ok(Ok(addresses)) if addresses.is_empty() => {
+                Err(io::Error::new(io::ErrorKind::NotFound, format!("{shown}: no address for this name")))
+            }
+            Ok(result) => result.map_err(|error| io::Error::new(error.kind(), format!("{shown}: {error}"))),
+            Err(error) => Err(io::Error::other(format!("{shown}: the lookup failed: {error}"))),
+        }
+    })
 }
 
 #[cfg(all(test, not(anteroom_loom)))]

@@ -3,15 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-// libc's names are the driver's alone; these numbers are as old as Unix, but for the last.
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOBUFS: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 105 } else { 55 };
+use crate::driver::SHORTAGES;
 
 /// Whether files or memory have run out: the machine's matter, which the next try will meet as well.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
+    error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code))
 }
 
 /// Names the address that an error is about. A shortage is about none, and stays as it is.

@@ -98,12 +98,8 @@ impl TcpStream {
     /// # Cancel safety
     /// Dropped, the attempt ends.
     pub async fn connect(address: impl ToAddress) -> io::Result<TcpStream> {
-        let addresses = match address.address()? {
-            Ok(address) => return Self::connect_to(address).await,
-            Err((name, port)) => lookup_host((name.as_str(), port)).await?,
-        };
         let mut last = None;
-        for address in addresses {
+        for address in lookup_host(address).await? {
             match Self::connect_to(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = Some(error),
