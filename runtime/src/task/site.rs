@@ -5,16 +5,16 @@
 //!
 //! # Idea
 //! A program has few places that spawn. Each is given a number when it is first used, and a header keeps the number. The
-//! numbers that were used last stand in a small table by address, so that a spawn compares one word.
+//! numbers that were used last stand in a small table by address, so that a spawn compares one word. What is not there is
+//! searched for among all, a word each.
 //!
 //! # Bounds
-//! 65,535 places a home; what is spawned from any further one has no place. A place takes 24 bytes and an entry of a map.
+//! 65,535 places a home; what is spawned from any further one has no place. A place takes a word in a table that doubles.
 //!
 //! # Read next
 //! `mod.rs`, whose headers hold the numbers.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::panic::Location;
 
 use crate::sync::Cell;
@@ -22,8 +22,8 @@ use crate::sync::Cell;
 /// The file and the line of a call.
 pub(crate) type Site = &'static Location<'static>;
 
-/// How many places are found without the map.
-const RECENT: usize = 16;
+/// How many places are found without a search.
+const RECENT: usize = 64;
 
 /// The number of a place; zero for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,16 +41,11 @@ impl SiteId {
 pub(crate) struct Sites {
     recent: [Cell<(usize, SiteId)>; RECENT],
     all: RefCell<Vec<Site>>,
-    by_address: RefCell<BTreeMap<usize, SiteId>>,
 }
 
 impl Sites {
     pub(crate) fn new() -> Self {
-        Self {
-            recent: std::array::from_fn(|_| Cell::new((0, SiteId::NONE))),
-            all: RefCell::new(Vec::new()),
-            by_address: RefCell::new(BTreeMap::new()),
-        }
+        Self { recent: std::array::from_fn(|_| Cell::new((0, SiteId::NONE))), all: RefCell::new(Vec::new()) }
     }
 
     /// The number of a place.
@@ -62,20 +57,20 @@ impl Sites {
         if of == address {
             return id;
         }
-        let id = self.look_up(address, place);
+        let id = self.look_up(place);
         recent.set((address, id));
         id
     }
 
     #[cold]
-    fn look_up(&self, address: usize, place: Site) -> SiteId {
-        if let Some(&id) = self.by_address.borrow().get(&address) {
-            return id;
-        }
+    fn look_up(&self, place: Site) -> SiteId {
         let mut all = self.all.borrow_mut();
-        let Ok(number) = u16::try_from(all.len() + 1) else { return SiteId::NONE };
-        all.push(place);
-        self.by_address.borrow_mut().insert(address, SiteId(number));
+        let found = all.iter().position(|&known| std::ptr::eq(known, place));
+        // Zero is for none.
+        let Ok(number) = u16::try_from(found.unwrap_or(all.len()) + 1) else { return SiteId::NONE };
+        if found.is_none() {
+            all.push(place);
+        }
         SiteId(number)
     }
 
@@ -107,10 +102,16 @@ mod tests {
     #[test]
     fn beyond_the_last_number_there_is_no_place() {
         let places: Vec<Location<'static>> = vec![*Location::caller(); usize::from(u16::MAX) + 10];
-        let places: &'static [Location<'static>] = places.leak();
+        let (before, last) = places.leak().split_at(usize::from(u16::MAX) - 10);
         let sites = Sites::new();
-        let ids: Vec<_> = places.iter().map(|place| sites.id(place)).collect();
+        // As if each had been looked up, which would take its time.
+        sites.all.borrow_mut().extend(before);
+        let ids: Vec<_> = last.iter().map(|place| sites.id(place)).collect();
         assert_eq!(ids.iter().filter(|&&id| id == SiteId::NONE).count(), 10);
-        assert_eq!(sites.id(&places[0]), ids[0]);
+        assert_eq!(sites.id(&before[0]).index(), 1);
+        for (place, id) in last.iter().zip(ids) {
+            assert_eq!(sites.id(place), id);
+            assert!(sites.place(id).is_none_or(|found| std::ptr::eq(found, place)));
+        }
     }
 }
