@@ -9,6 +9,10 @@
 //! pushes into a queue that is exactly that large, so the push cannot fail. Threads start when there is a job and nobody
 //! idle, and end after ten idle seconds.
 //!
+//! The first job makes all that: until then a runtime has a [`Pool`] that knows no more than its bounds. What it knows of
+//! its [`Workers`] is behind a vtable that only the making of them names, so that a program without blocking jobs has
+//! neither threads nor their code.
+//!
 //! # Bounds
 //! `blocking_threads` threads, `blocking_queue` jobs besides those that run; then the caller waits.
 //!
@@ -22,10 +26,12 @@
 
 mod job;
 
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -41,13 +47,38 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The pool of one runtime.
+/// What the pool of one runtime may take at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) threads: usize,
+    /// Jobs that wait.
+    pub(crate) queue: usize,
+    /// Bytes of each thread's stack; `None` for std's choice.
+    pub(crate) stack: Option<usize>,
+}
+
+/// The pool of one runtime; the owner's alone.
 pub(crate) struct Pool {
+    home: &'static Home,
+    bounds: Bounds,
+    workers: OnceCell<Arc<dyn AnyWorkers>>,
+    is_closed: Cell<bool>,
+}
+
+/// What every runtime knows of its workers, whether or not there ever are any.
+trait AnyWorkers {
+    fn is_busy(&self) -> bool;
+    fn counts(&self) -> (usize, usize);
+    fn close(&self);
+    /// As what they are.
+    fn known(self: Arc<Self>) -> Arc<Workers>;
+}
+
+/// The threads of a pool, and their jobs.
+struct Workers {
     jobs: ArrayQueue<Job>,
     permits: Arc<Semaphore>,
-    threads_max: usize,
-    /// Bytes of each thread's stack; `None` for std's choice.
-    stack_size: Option<usize>,
+    bounds: Bounds,
     home: &'static Home,
     /// Jobs whose result is still to be sent; a permit alone, not yet used, is none.
     unsent: AtomicU32,
@@ -65,7 +96,7 @@ struct Crew {
 }
 
 /// Where a thread finds the pool of the runtime that it is inside of.
-pub(crate) struct Slot(std::cell::RefCell<Option<Arc<Pool>>>);
+pub(crate) struct Slot(RefCell<Option<Rc<Pool>>>);
 
 scoped_local! {
     /// The slot of the runtime that this thread is inside of.
@@ -74,28 +105,28 @@ scoped_local! {
 
 impl Slot {
     pub(crate) fn of(local: &crate::task::Local) -> &'static Slot {
-        local.layer(|| Slot(std::cell::RefCell::new(None)))
+        local.layer(|| Slot(RefCell::new(None)))
     }
 
     pub(crate) fn enter(&'static self) -> Scope<Slot> {
         Scope::enter(&CURRENT, self)
     }
 
-    pub(crate) fn set(&self, pool: Option<Arc<Pool>>) {
+    pub(crate) fn set(&self, pool: Option<Rc<Pool>>) {
         let old = self.0.replace(pool);
         drop(old);
     }
 }
 
 /// The pool of the runtime that this thread is inside of, if any.
-pub(crate) fn current() -> Option<Arc<Pool>> {
-    CURRENT.with(std::cell::Cell::get)?.0.borrow().clone()
+pub(crate) fn current() -> Option<Rc<Pool>> {
+    CURRENT.with(Cell::get)?.0.borrow().clone()
 }
 
-/// The pool of the runtime that this thread is inside of; `None` when that is at its end.
-fn here(what: &str) -> Option<Arc<Pool>> {
-    match CURRENT.with(std::cell::Cell::get) {
-        Some(slot) => slot.0.borrow().clone(),
+/// The workers of the runtime that this thread is inside of; `None` when that is at its end.
+fn here(what: &str) -> Option<Arc<Workers>> {
+    match CURRENT.with(Cell::get) {
+        Some(slot) => slot.0.borrow().as_ref()?.workers(),
         None => panic!("{what} outside a runtime: do it inside Runtime::block_on"),
     }
 }
@@ -132,14 +163,15 @@ where
     T: Send + 'static,
 {
     async move {
-        let room = here("spawn_blocking was awaited").map(|pool| (pool.permits.acquire_owned(), pool));
+        let room =
+            here("spawn_blocking was awaited").map(|workers| (workers.permits.acquire_owned(), workers));
         let closed = || joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"));
-        let Some((room, pool)) = room else { return Err(closed()) };
+        let Some((room, workers)) = room else { return Err(closed()) };
         let mut room = pin!(room);
         let room = poll_fn(|cx| noted(WaitsFor::BLOCKING, room.as_mut().poll(cx)));
         let Ok(permit) = room.await else { return Err(closed()) };
-        let result = pool.take_on(permit, job);
-        drop(pool);
+        let result = workers.take_on(permit, job);
+        drop(workers);
         result.await
     }
 }
@@ -169,43 +201,83 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let Some(pool) = here("try_spawn_blocking was called") else {
+    let Some(workers) = here("try_spawn_blocking was called") else {
         return Err(TrySpawnBlockingError::new(job, true));
     };
-    match pool.permits.try_acquire_owned() {
-        Ok(permit) => Ok(pool.take_on(permit, job)),
-        Err(_) => Err(TrySpawnBlockingError::new(job, pool.permits.is_closed())),
+    match workers.permits.try_acquire_owned() {
+        Ok(permit) => Ok(workers.take_on(permit, job)),
+        Err(_) => Err(TrySpawnBlockingError::new(job, workers.permits.is_closed())),
     }
 }
 
 impl Pool {
-    pub(crate) fn new(
-        home: &'static Home,
-        threads_max: usize,
-        queue_max: usize,
-        stack_size: Option<usize>,
-    ) -> Arc<Pool> {
-        Arc::new(Pool {
-            home,
-            unsent: AtomicU32::new(0),
-            jobs: ArrayQueue::new(threads_max + queue_max),
-            permits: Arc::new(Semaphore::new(threads_max + queue_max)),
-            threads_max,
-            stack_size,
-            crew: Mutex::new(Crew::default()),
-            bell: Condvar::new(),
-        })
+    pub(crate) fn new(home: &'static Home, bounds: Bounds) -> Rc<Pool> {
+        Rc::new(Pool { home, bounds, workers: OnceCell::new(), is_closed: Cell::new(false) })
     }
 
     /// Whether jobs run or wait.
     pub(crate) fn is_busy(&self) -> bool {
-        // Ordering: Acquire; pairs with the Release in `Sender`: who reads zero sees the wakes that came before.
-        self.unsent.load(Ordering::Acquire) > 0
+        self.workers.get().is_some_and(|workers| workers.is_busy())
     }
 
     /// Jobs that run or wait, and threads.
     pub(crate) fn counts(&self) -> (usize, usize) {
+        self.workers.get().map_or((0, 0), |workers| workers.counts())
+    }
+
+    /// Those who do the jobs, from the first job on; `None` when it takes no more.
+    fn workers(&self) -> Option<Arc<Workers>> {
+        if self.is_closed.get() {
+            return None;
+        }
+        let workers = self.workers.get_or_init(|| Arc::new(Workers::new(self.home, self.bounds)));
+        Some(workers.clone().known())
+    }
+
+    /// Ends it without waiting ([BLOCKING-2]).
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
+        if let Some(workers) = self.workers.get() {
+            workers.close();
+        }
+    }
+}
+
+impl AnyWorkers for Workers {
+    fn is_busy(&self) -> bool {
+        // Ordering: Acquire; pairs with the Release in `Sender`: who reads zero sees the wakes that came before.
+        self.unsent.load(Ordering::Acquire) > 0
+    }
+
+    fn counts(&self) -> (usize, usize) {
         (self.permits.in_use(), lock(&self.crew).threads)
+    }
+
+    fn close(&self) {
+        // It tells those who wait, and passes on what their wakers panicked with.
+        quietly(|| self.permits.close());
+        lock(&self.crew).closed = true;
+        self.bell.notify_all();
+        self.drop_jobs();
+    }
+
+    fn known(self: Arc<Self>) -> Arc<Workers> {
+        self
+    }
+}
+
+impl Workers {
+    fn new(home: &'static Home, bounds: Bounds) -> Workers {
+        let jobs_max = bounds.threads + bounds.queue;
+        Workers {
+            home,
+            unsent: AtomicU32::new(0),
+            jobs: ArrayQueue::new(jobs_max),
+            permits: Arc::new(Semaphore::new(jobs_max)),
+            bounds,
+            crew: Mutex::new(Crew::default()),
+            bell: Condvar::new(),
+        }
     }
 
     /// Whether it takes no more jobs.
@@ -236,7 +308,7 @@ impl Pool {
             crew.called += 1;
             drop(crew);
             self.bell.notify_one();
-        } else if crew.threads < self.threads_max {
+        } else if crew.threads < self.bounds.threads {
             crew.threads += 1;
             drop(crew);
             if self.start_thread().is_err() {
@@ -252,12 +324,12 @@ impl Pool {
     }
 
     fn start_thread(self: &Arc<Self>) -> io::Result<()> {
-        let pool = self.clone();
+        let workers = self.clone();
         let mut thread = std::thread::Builder::new().name("anteroom-blocking".into());
-        if let Some(bytes) = self.stack_size {
+        if let Some(bytes) = self.bounds.stack {
             thread = thread.stack_size(bytes);
         }
-        thread.spawn(move || pool.work()).map(drop)
+        thread.spawn(move || workers.work()).map(drop)
     }
 
     fn work(&self) {
@@ -293,14 +365,5 @@ impl Pool {
         while let Some(job) = self.jobs.pop() {
             quietly(|| drop(job));
         }
-    }
-
-    /// Ends the pool without waiting ([BLOCKING-2]).
-    pub(crate) fn close(&self) {
-        // It tells those who wait, and passes on what their wakers panicked with.
-        quietly(|| self.permits.close());
-        lock(&self.crew).closed = true;
-        self.bell.notify_all();
-        self.drop_jobs();
     }
 }

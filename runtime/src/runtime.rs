@@ -20,7 +20,6 @@ use std::io;
 use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::{self, Admission, Limits};
@@ -305,7 +304,12 @@ impl Builder {
         let home = owner.home();
         let entered = owner.enter();
         let local = home.local().expect("this thread has just become the owner");
-        let pool = Pool::new(home, self.blocking_threads, self.blocking_queue, self.blocking_stack_size);
+        let bounds = blocking::Bounds {
+            threads: self.blocking_threads,
+            queue: self.blocking_queue,
+            stack: self.blocking_stack_size,
+        };
+        let pool = Pool::new(home, bounds);
         let slot = driver::Slot::of(home, local);
         let is_busy_outside = {
             let pool = pool.clone();
@@ -358,7 +362,7 @@ impl Builder {
 pub struct Runtime {
     scheduler: Scheduler,
     driver: Rc<Driver>,
-    pool: Arc<Pool>,
+    pool: Rc<Pool>,
     slot: &'static driver::Slot,
     admission: &'static Admission,
     blocking: &'static blocking::Slot,

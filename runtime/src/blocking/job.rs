@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
-use super::Pool;
+use super::Workers;
 use crate::admission::OwnedPermit;
 use crate::sync::{Ordering, lock};
 use crate::task::{self, JoinError, JoinErrorKind, Payload, WaitsFor, joined, quietly};
@@ -71,15 +71,18 @@ enum Outcome<T> {
 pub(super) struct Sender<T> {
     slip: Arc<Mutex<Slip<T>>>,
     permit: Option<OwnedPermit>,
-    pool: Arc<Pool>,
+    workers: Arc<Workers>,
 }
 
 /// Both ends of a job whose permit is `permit`.
-pub(super) fn ends<T>(pool: &Arc<Pool>, permit: OwnedPermit) -> (Sender<T>, Blocking<T>) {
+pub(super) fn ends<T>(workers: &Arc<Workers>, permit: OwnedPermit) -> (Sender<T>, Blocking<T>) {
     let slip = Arc::new(Mutex::new(Slip { outcome: None, waker: None }));
     // Ordering: Relaxed; the owner sees its own count-ups, and of another thread's it need not know yet.
-    pool.unsent.fetch_add(1, Ordering::Relaxed);
-    (Sender { slip: slip.clone(), permit: Some(permit), pool: pool.clone() }, Blocking { slip: Some(slip) })
+    workers.unsent.fetch_add(1, Ordering::Relaxed);
+    (
+        Sender { slip: slip.clone(), permit: Some(permit), workers: workers.clone() },
+        Blocking { slip: Some(slip) },
+    )
 }
 
 impl<T> Sender<T> {
@@ -95,8 +98,8 @@ impl<T> Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let is_sent = lock(&self.slip).outcome.is_some();
-        // One lock at a time: the pool is asked with the slip unlocked.
-        let unsent = (!is_sent).then(|| match self.pool.is_closed() {
+        // One lock at a time: the workers are asked with the slip unlocked.
+        let unsent = (!is_sent).then(|| match self.workers.is_closed() {
             true => Outcome::Closed,
             false => Outcome::NoThread,
         });
@@ -112,9 +115,9 @@ impl<T> Drop for Sender<T> {
         }
         // [BLOCKING-1] The caller has been woken by now. A paused clock stood still for this job: its owner looks again.
         quietly(|| drop(self.permit.take()));
-        // Ordering: Release; pairs with the Acquire in `Pool::is_busy`.
-        self.pool.unsent.fetch_sub(1, Ordering::Release);
-        self.pool.home.shared.inbox.call_attention();
+        // Ordering: Release; pairs with the Acquire in `Workers::is_busy`.
+        self.workers.unsent.fetch_sub(1, Ordering::Release);
+        self.workers.home.shared.inbox.call_attention();
     }
 }
 
