@@ -108,7 +108,7 @@ pub(crate) fn of(options: &Options) -> WorstCase {
     let jobs = options.blocking_threads + options.blocking_queue;
     let parts = vec![
         part("task headers", Some(headers), "max_tasks, service_tasks; the run queue is in them"),
-        part("handles awaited elsewhere", Some(task::join_bytes(tasks)), "max_tasks, service_tasks"),
+        part("handles awaited elsewhere", Some(task::waker_bytes(tasks)), "max_tasks, service_tasks"),
         part(
             "task bytes",
             options.task_bytes.map(|bytes| task::body::worst_bytes(bytes, tasks)),
@@ -116,8 +116,8 @@ pub(crate) fn of(options: &Options) -> WorstCase {
         ),
         part(
             "declared bytes",
-            Some(task::declared_bytes(options.tasks)),
-            "max_tasks: the table of Spawn::heap",
+            Some(task::declared_bytes(tasks + 1)),
+            "max_tasks, service_tasks: the notes of Spawn::heap",
         ),
         part("free blocks kept", Some(task::body::cache_worst_bytes()), "a constant"),
         part(

@@ -45,7 +45,7 @@ use mio::event::Source;
 use mio::{Events, Token};
 use reactor::{Direction, IoKey, Look, Reactor};
 use remote::Remote;
-pub(crate) use system::files_max;
+pub(crate) use system::{SHORTAGES, files_max};
 use wheel::{TimerKey, Wheel};
 
 use crate::bytes::table_bytes;
@@ -122,11 +122,10 @@ pub(crate) fn timer_bytes(timers: usize) -> usize {
 
 /// What so many sources take at most, with a letter for each and one for each direction.
 pub(crate) fn source_bytes(sources: usize) -> usize {
-    // A node of a tree is half full at least.
-    const WAIT_BYTES: usize = 2 * 2 * size_of::<((IoKey, Direction), (i32, Waker))>() * 2;
     table_bytes(sources, Reactor::ENTRY_BYTES)
         .saturating_add(table_bytes(sources, size_of::<IoKey>()))
-        .saturating_add(sources.saturating_mul(WAIT_BYTES))
+        // One box is read while the next one fills.
+        .saturating_add(task::waker_bytes(sources.saturating_mul(2)).saturating_mul(2))
 }
 
 /// What a driver takes without timers and sources.
@@ -192,7 +191,7 @@ impl Slot {
     pub(crate) fn close(&self) {
         let mail = self.remote.close();
         let Some(driver) = self.driver.take() else { return };
-        for (_, waker) in mail.waits.into_values() {
+        for waker in mail.waits.into_values() {
             task::quietly(|| waker.wake());
         }
         for waker in driver.reactor.take().into_wakers() {
@@ -300,8 +299,10 @@ impl Driver {
         drop(waker);
     }
 
-    pub(crate) fn register(&self, source: &mut dyn Source) -> io::Result<IoKey> {
-        self.reactor.borrow_mut().register(self.poll.borrow().registry(), source, self.limits.sources_max)
+    /// Begins to watch `source`, whose file is `fd`.
+    pub(crate) fn register(&self, source: &mut dyn Source, fd: i32) -> io::Result<IoKey> {
+        let max = self.limits.sources_max;
+        self.reactor.borrow_mut().register(self.poll.borrow().registry(), source, fd, max)
     }
 
     pub(crate) fn deregister(&self, key: IoKey, source: &mut dyn Source) {
@@ -510,12 +511,14 @@ impl Park for Driver {
         for key in mail.sources {
             task::quietly(|| self.forget(key));
         }
-        for ((key, direction), (fd, waker)) in mail.waits {
+        for (number, waker) in mail.waits {
+            let (key, direction) = IoKey::of_wait_number(number);
             self.clear(key, direction);
-            let (look, old) = {
+            let (fd, look, old) = {
                 let mut reactor = self.reactor.borrow_mut();
-                let look = reactor.contains(key).then(|| reactor.look(key, direction, &waker));
-                (look, reactor.watch(key, direction, waker))
+                let fd = reactor.fd(key);
+                let look = fd.map(|_| reactor.look(key, direction, &waker));
+                (fd, look, reactor.watch(key, direction, waker))
             };
             match (look, old) {
                 // The same, or the letter's own, whose source is gone.
@@ -525,7 +528,7 @@ impl Park for Driver {
                 (Some(_), None) => {}
             }
             // The file of a source that is gone may be another's by now.
-            if look.is_some() {
+            if let Some(fd) = fd {
                 self.rearm(key, fd);
             }
         }

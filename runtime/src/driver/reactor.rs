@@ -56,6 +56,17 @@ impl IoKey {
         Self { index: (token & ((1 << INDEX_BITS) - 1)) as u32, stamp: (token >> INDEX_BITS) as u32 }
     }
 
+    /// A number for a wait for one direction of this source; an index has a bit less than its type.
+    pub(super) fn wait_number(self, direction: Direction) -> u64 {
+        u64::from(self.stamp) << 32 | u64::from(self.index) << 1 | u64::from(direction == Direction::Write)
+    }
+
+    /// What [`wait_number`](Self::wait_number) was made of.
+    pub(super) fn of_wait_number(number: u64) -> (IoKey, Direction) {
+        let direction = if number & 1 == 0 { Direction::Read } else { Direction::Write };
+        (IoKey { index: number as u32 >> 1, stamp: (number >> 32) as u32 }, direction)
+    }
+
     /// As many bits of a stamp as the token has room for.
     const fn stamp(count: u32) -> u32 {
         count & (usize::MAX >> INDEX_BITS) as u32
@@ -80,6 +91,8 @@ struct Side {
 
 struct Entry {
     stamp: u32,
+    /// The source's file, for a registration anew.
+    fd: i32,
     read: Side,
     write: Side,
 }
@@ -114,6 +127,7 @@ impl Reactor {
         &mut self,
         registry: &Registry,
         source: &mut dyn Source,
+        fd: i32,
         sources_max: usize,
     ) -> io::Result<IoKey> {
         let max = sources_max.min(SOURCES_MAX);
@@ -128,7 +142,7 @@ impl Reactor {
         let key = IoKey { index: slot.key() as u32, stamp };
         registry.register(source, key.token(), Interest::READABLE | Interest::WRITABLE)?;
         let write = Side { ready: true, ..Side::default() };
-        slot.insert(Entry { stamp, read: Side::default(), write });
+        slot.insert(Entry { stamp, fd, read: Side::default(), write });
         Ok(key)
     }
 
@@ -139,8 +153,9 @@ impl Reactor {
         Some((entry.read.waker, entry.write.waker))
     }
 
-    pub(crate) fn contains(&self, key: IoKey) -> bool {
-        self.entries.get(key.index as usize).is_some_and(|entry| entry.stamp == key.stamp)
+    /// The file of a source that is still watched.
+    pub(crate) fn fd(&self, key: IoKey) -> Option<i32> {
+        self.entries.get(key.index as usize).filter(|entry| entry.stamp == key.stamp).map(|entry| entry.fd)
     }
 
     /// Everybody who waits, when nothing more will come.

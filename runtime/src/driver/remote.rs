@@ -15,7 +15,6 @@
 //! # Read next
 //! `mod.rs`, which reads the letters.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::task::Waker;
 
@@ -25,6 +24,7 @@ use super::reactor::{Direction, IoKey};
 use super::wheel::TimerKey;
 use crate::sync::{Mutex, lock};
 use crate::task::Home;
+use crate::task::home::Wakers;
 
 /// The letter box of one home.
 pub(crate) struct Remote {
@@ -40,7 +40,8 @@ pub(crate) struct Mail {
     registry: Option<mio::Registry>,
     pub(super) timers: Vec<TimerKey>,
     pub(super) sources: Vec<IoKey>,
-    pub(super) waits: BTreeMap<(IoKey, Direction), (i32, Waker)>,
+    /// By [`IoKey::wait_number`].
+    pub(super) waits: Wakers,
 }
 
 impl Remote {
@@ -98,25 +99,18 @@ impl Remote {
                 // It fails only for a file that was closed behind our back.
                 let _ = registry.deregister(source);
             }
-            let read = mail.waits.remove(&(key, Direction::Read));
-            (read, mail.waits.remove(&(key, Direction::Write)))
+            [Direction::Read, Direction::Write]
+                .map(|direction| mail.waits.remove(&key.wait_number(direction)))
         });
         drop(waits);
     }
 
-    /// Asks for `waker` to be woken when `fd` is next ready.
+    /// Asks for `waker` to be woken when the source is next ready.
     ///
     /// # Errors
     /// If the runtime of the socket is gone.
-    pub(crate) fn wait(
-        &self,
-        epoch: u32,
-        key: IoKey,
-        direction: Direction,
-        fd: i32,
-        waker: Waker,
-    ) -> io::Result<()> {
-        match self.post(epoch, |mail| mail.waits.insert((key, direction), (fd, waker))) {
+    pub(crate) fn wait(&self, epoch: u32, key: IoKey, direction: Direction, waker: Waker) -> io::Result<()> {
+        match self.post(epoch, |mail| mail.waits.insert(key.wait_number(direction), waker)) {
             Some(old) => {
                 drop(old);
                 Ok(())

@@ -38,8 +38,9 @@ impl<S: Source + AsRawFd> Registered<S> {
     /// # Errors
     /// What the system says, and `Unsupported` outside a runtime.
     pub(crate) fn new(mut source: S) -> io::Result<Self> {
+        let fd = source.as_raw_fd();
         driver::with(|driver| {
-            let key = driver.register(&mut source)?;
+            let key = driver.register(&mut source, fd)?;
             Ok((key, Watcher { remote: driver.remote, epoch: driver.epoch }))
         })
         .unwrap_or_else(|| {
@@ -99,13 +100,7 @@ impl<S: Source + AsRawFd> Registered<S> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let Watcher { remote, epoch } = self.remote;
                     // The owner registers the file anew, which brings an edge if it is ready by then.
-                    return match remote.wait(
-                        epoch,
-                        self.key,
-                        direction,
-                        self.source.as_raw_fd(),
-                        cx.waker().clone(),
-                    ) {
+                    return match remote.wait(epoch, self.key, direction, cx.waker().clone()) {
                         Ok(()) => Poll::Pending,
                         Err(_) => Poll::Ready(Err(gone())),
                     };

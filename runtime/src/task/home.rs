@@ -25,7 +25,8 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::marker::PhantomData;
 use std::task::Waker;
 
@@ -40,6 +41,9 @@ use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local};
 /// How many tasks other threads can name at once before the owner has to look through all of them.
 pub(super) const INBOX_ITEMS: usize = if cfg!(anteroom_loom) { 1 } else { 256 };
 
+/// For how many wakers of handles that were polled elsewhere memory is kept.
+const JOINS_KEPT: usize = 64;
+
 /// In what units a header notes when its task was admitted: 17 ms, so that 32 bits last two years.
 pub(crate) const SINCE_NS: u64 = 1 << 24;
 
@@ -52,11 +56,35 @@ pub(crate) struct Home {
 // SAFETY: [HOME-1] `shared` is Sync by itself; `local` is private to this file, which hands it out to the owner alone.
 unsafe impl Sync for Home {}
 
+/// Wakers, by a number for what they wait for. One type for every such table, since each other one is the table's code once
+/// more; with a hash of our own, since the numbers are no stranger's to choose, and std's would bring keys and their source.
+pub(crate) type Wakers = HashMap<u64, Waker, BuildHasherDefault<Mixed>>;
+
+/// A number whose bits were spread: a multiplication, whose upper half is the better one.
+#[derive(Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// What any thread may touch.
 pub(crate) struct Shared {
     pub(crate) inbox: Inbox<&'static Header>,
     /// Wakers of handles that were polled away from the owner, by header; at most one a handle.
-    joins: Mutex<BTreeMap<usize, Waker>>,
+    joins: Mutex<Wakers>,
 }
 
 /// What the owner alone may touch.
@@ -71,8 +99,6 @@ pub(crate) struct Local {
     /// The time at which the driver last looked at its clock, for notes of when something happened.
     pub(crate) now_ns: Cell<u64>,
     pub(crate) sites: Sites,
-    /// Bytes that tasks declared beyond their size, by header; as many as there are such tasks.
-    declared: RefCell<HashMap<usize, usize>>,
     /// What the layers above keep for the owner of this home, one of a type.
     layers: RefCell<Vec<&'static dyn Any>>,
 }
@@ -89,7 +115,7 @@ static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
 impl Home {
     fn leak() -> &'static Home {
         Box::leak(Box::new(Home {
-            shared: Shared { inbox: Inbox::new(INBOX_ITEMS), joins: Mutex::new(BTreeMap::new()) },
+            shared: Shared { inbox: Inbox::new(INBOX_ITEMS), joins: Mutex::new(Wakers::default()) },
             local: Local {
                 queue: Queue::new(),
                 table: Table::new(),
@@ -98,7 +124,6 @@ impl Home {
                 budget: Cell::new(0),
                 now_ns: Cell::new(0),
                 sites: Sites::new(),
-                declared: RefCell::new(HashMap::new()),
                 layers: RefCell::new(Vec::new()),
             },
         }))
@@ -136,7 +161,7 @@ impl Shared {
 
     /// Keeps `waker` for `task`'s completion, from a thread that is not the owner.
     pub(super) fn post_join(&'static self, task: &'static Header, waker: Waker) {
-        let old = lock(&self.joins).insert(std::ptr::from_ref(task).addr(), waker);
+        let old = lock(&self.joins).insert(join_number(task), waker);
         self.post(task, JOIN);
         drop(old);
     }
@@ -159,8 +184,19 @@ impl Shared {
     }
 
     pub(super) fn take_join(&self, task: &'static Header) -> Option<Waker> {
-        lock(&self.joins).remove(&std::ptr::from_ref(task).addr())
+        let mut joins = lock(&self.joins);
+        let taken = joins.remove(&join_number(task));
+        if joins.is_empty() && joins.capacity() > JOINS_KEPT {
+            // After a burst its memory goes back.
+            *joins = Wakers::default();
+        }
+        taken
     }
+}
+
+/// A task's number among those whose completion somebody waits for.
+fn join_number(task: &'static Header) -> u64 {
+    std::ptr::from_ref(task).addr() as u64
 }
 
 impl Local {
@@ -173,21 +209,6 @@ impl Local {
     /// How long ago a header's note was written; whatever is longer ago than two years is shown as less.
     pub(crate) fn age_ns(&self, since: u32) -> u64 {
         u64::from(self.since().wrapping_sub(since)) * SINCE_NS
-    }
-
-    #[cold]
-    pub(super) fn declare(&self, task: &'static Header, bytes: usize) {
-        self.declared.borrow_mut().insert(std::ptr::from_ref(task).addr(), bytes);
-    }
-
-    #[cold]
-    pub(super) fn take_declared(&self, task: &'static Header) -> usize {
-        self.declared.borrow_mut().remove(&std::ptr::from_ref(task).addr()).unwrap_or(0)
-    }
-
-    /// What a task declared beyond its size.
-    pub(crate) fn declared(&self, task: &'static Header) -> usize {
-        self.declared.borrow().get(&std::ptr::from_ref(task).addr()).copied().unwrap_or(0)
     }
 
     /// The layer of type `T` that belongs to this home, made when it is first asked for and kept as long as the home.

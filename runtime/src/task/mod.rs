@@ -82,6 +82,8 @@ use state::{Action, Event, Outcome, Snapshot, next};
 use vtable::VTable;
 pub(crate) use vtable::{Payload, quietly};
 
+#[cfg(not(anteroom_loom))]
+use crate::bytes::table_bytes;
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
 
 /// How many operations a task may complete in one poll before it must let others run.
@@ -233,7 +235,7 @@ unsafe fn spawn_from<S: seed::Plant>(
     let declared = terms.bytes - body::counted_bytes::<S::Task>();
     task.marks.set(Marks::new(terms.place, declared != 0));
     if declared != 0 {
-        local.declare(task, declared);
+        local.table.declared(task).set(declared);
     }
     let action = task.apply(Event::Spawn { handle: true });
     debug_assert_eq!(action, Action::Enqueue);
@@ -284,7 +286,7 @@ fn finish(local: &Local, task: &'static Header, outcome: Outcome) -> Finished {
     let marks = task.marks.get();
     let mut bytes = task.vtable().future_bytes;
     if marks.declared() {
-        bytes += local.take_declared(task);
+        bytes += local.table.declared(task).get();
     }
     let finished = Finished { place: marks.place(), bytes, joiner: task.take_joiner() };
     if task.apply(Event::Finish(outcome)) == Action::Recycle {
@@ -376,28 +378,22 @@ impl Local {
 /// What the headers of so many tasks take at most, whole chunks.
 #[cfg(not(anteroom_loom))]
 pub(crate) fn header_bytes(tasks: usize) -> usize {
-    table::bytes_for(tasks)
+    table::bytes_for(tasks, size_of::<Header>())
 }
 
-/// What the wakers of so many handles that are awaited on other threads take at most.
+/// What a table of so many wakers takes at most: of handles that are awaited on other threads, or of sockets.
 #[cfg(not(anteroom_loom))]
-pub(crate) fn join_bytes(handles: usize) -> usize {
-    // A node of the tree has room for eleven, and holds five at least; one in five has a node above it.
-    const NODE_BYTES: usize =
-        11 * (size_of::<usize>() + size_of::<core::task::Waker>()) + 4 * size_of::<usize>();
-    const BRANCH_BYTES: usize = NODE_BYTES + 12 * size_of::<usize>();
-    handles
-        .div_ceil(5)
-        .saturating_mul(NODE_BYTES)
-        .saturating_add(handles.div_ceil(20).saturating_mul(BRANCH_BYTES))
+pub(crate) fn waker_bytes(wakers: usize) -> usize {
+    // A hash table has a byte of its own for each place, and is seven eighths full at most. What was taken out may make it
+    // grow once too often.
+    const PLACE_BYTES: usize = size_of::<(u64, Waker)>() + 1;
+    table_bytes(wakers.saturating_add(wakers / 7 + 1).saturating_mul(2), PLACE_BYTES)
 }
 
-/// What the table of declared bytes of so many tasks takes at most.
+/// What the notes of declared bytes take at most when there are so many tasks: a word a header.
 #[cfg(not(anteroom_loom))]
 pub(crate) fn declared_bytes(tasks: usize) -> usize {
-    // A hash table is at most seven eighths full, with a byte of its own for each entry; and both while it grows.
-    let buckets = (tasks + tasks / 7 + 1).next_power_of_two();
-    buckets.saturating_mul(size_of::<(usize, usize)>() + 1) / 2 * 3 + 64
+    table::bytes_for(tasks, size_of::<usize>())
 }
 
 /// A question that waits: its box, and the slip for its answer, without what the answer itself allocates.
@@ -431,7 +427,7 @@ pub(crate) fn for_each_live(local: &Local, mut each: impl FnMut(Known)) {
             return;
         }
         let marks = task.marks.get();
-        let declared = if marks.declared() { local.declared(task) } else { 0 };
+        let declared = if marks.declared() { local.table.declared(task).get() } else { 0 };
         each(Known {
             id: TaskId::of(task),
             place: marks.place(),

@@ -6,7 +6,8 @@
 //! # Idea
 //! Headers are cut from chunks that are never unmapped, so that an address once handed out always points at one, with
 //! the generation to tell whether it is still the same task. A free header is linked through the link of the run queue.
-//! After a burst the pages of wholly free chunks go back to the system; the addresses stay.
+//! After a burst the pages of wholly free chunks go back to the system; the addresses stay. The few tasks that declare bytes
+//! have them noted beside their chunk, at the same index.
 //!
 //! # Invariants
 //! - [TABLE-1] A header's address is valid for ever, and its home never changes.
@@ -56,13 +57,13 @@ fn headers_for(needed: usize) -> usize {
     )
 }
 
-/// What they take: each chunk may be mapped on its own, in whole pages.
+/// What they take, or something that stands beside each: every chunk may be mapped on its own, in whole pages.
 #[cfg(not(anteroom_loom))]
-pub(super) fn bytes_for(needed: usize) -> usize {
+pub(super) fn bytes_for(needed: usize, bytes_each: usize) -> usize {
     const PAGE_BYTES: usize = 4096;
     let headers = headers_for(needed);
     let chunks = 2 + headers.div_ceil(CHUNK_LEN_MAX);
-    headers.saturating_mul(size_of::<Header>()).saturating_add(chunks.saturating_mul(PAGE_BYTES))
+    headers.saturating_mul(bytes_each).saturating_add(chunks.saturating_mul(PAGE_BYTES))
 }
 
 /// All headers of one home, and those that are free.
@@ -79,6 +80,8 @@ struct Chunk {
     headers: &'static [Header],
     /// Whether its free headers are in the list; else its memory was given back.
     is_linked: bool,
+    /// The bytes that its tasks declared beyond their size; made for the first of them, and leaked like the headers.
+    declared: Option<&'static [Cell<usize>]>,
 }
 
 impl Table {
@@ -136,12 +139,27 @@ impl Table {
                 // [TABLE-1]: leaked on purpose, and kept by a home that is leaked too and recycled.
                 let headers: &'static [Header] = Box::leak(chunk);
                 super::waker::assert_room_for_generation(headers);
-                chunks.push(Chunk { headers, is_linked: true });
+                chunks.push(Chunk { headers, is_linked: true, declared: None });
                 headers
             }
         };
         self.link(home, headers);
         &headers[0]
+    }
+
+    /// Where the bytes are noted that the task of `header`, which is of this table, declared beyond its size.
+    #[cold]
+    pub(crate) fn declared(&self, header: &'static Header) -> &'static Cell<usize> {
+        let mut chunks = self.chunks.borrow_mut();
+        let mut chunks = chunks.iter_mut();
+        let chunk = chunks.find(|chunk| chunk.headers.as_ptr_range().contains(&std::ptr::from_ref(header)));
+        let chunk = chunk.expect("[TABLE-1] a header never leaves its chunk");
+        let cells = chunk.declared.get_or_insert_with(|| {
+            let cells: Box<[Cell<usize>]> = chunk.headers.iter().map(|_| Cell::new(0)).collect();
+            Box::leak(cells)
+        });
+        let bytes_before = std::ptr::from_ref(header).addr() - chunk.headers.as_ptr().addr();
+        &cells[bytes_before / size_of::<Header>()]
     }
 
     /// Makes free headers `home`'s, and puts them into the list.
