@@ -34,7 +34,7 @@ mod system;
 mod timerfd;
 pub(crate) mod wheel;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -194,9 +194,7 @@ impl Slot {
         for waker in mail.waits.into_values() {
             task::quietly(|| waker.wake());
         }
-        for waker in driver.reactor.take().into_wakers() {
-            task::quietly(|| waker.wake());
-        }
+        driver.reactor.take().into_wakers().for_each(wake_both);
         // At the end of time all timers are due.
         driver.fire(u64::MAX);
     }
@@ -221,6 +219,17 @@ pub(crate) fn with_own<R>(remote: &'static Remote, epoch: u32, f: impl FnOnce(&D
     slot.driver.borrow().as_deref().filter(|driver| driver.epoch == epoch).map(f)
 }
 
+/// Wakes whoever waits for one source.
+fn wake_both((reader, writer): (Option<Waker>, Option<Waker>)) {
+    let wake = |waker: Option<Waker>| {
+        if let Some(waker) = waker {
+            task::quietly(|| waker.wake());
+        }
+    };
+    wake(reader);
+    wake(writer);
+}
+
 struct Bell(mio::Waker);
 
 impl Doorbell for Bell {
@@ -235,6 +244,18 @@ impl Doorbell for Bell {
 }
 
 impl Driver {
+    /// The wheel, for one step. All borrows are this one: each place that could fail has a name and a line in the program.
+    #[inline(always)]
+    fn wheel(&self) -> RefMut<'_, Wheel> {
+        self.wheel.borrow_mut()
+    }
+
+    /// The reactor, for one step.
+    #[inline(always)]
+    fn reactor(&self) -> RefMut<'_, Reactor> {
+        self.reactor.borrow_mut()
+    }
+
     /// The tick at which something with this deadline is due: the first that is not before it.
     #[inline]
     fn tick_of(&self, deadline_ns: u64) -> u64 {
@@ -252,7 +273,7 @@ impl Driver {
         let tick = self.tick_of(deadline_ns);
         let seen_ns = if self.clock.is_paused() { self.clock.elapsed_ns() } else { self.last_look_ns.get() };
         {
-            let mut wheel = self.wheel.borrow_mut();
+            let mut wheel = self.wheel();
             // An empty wheel is not moved on by the turns.
             if wheel.is_empty() {
                 wheel.advance(seen_ns / self.resolution_ns);
@@ -265,24 +286,24 @@ impl Driver {
             return Set::Due;
         }
         // A clock that is held would stand still for one who asks again and again.
-        if self.wheel.borrow().len() >= self.limits.timers_max && !self.clock.is_paused() {
+        if self.wheel().len() >= self.limits.timers_max && !self.clock.is_paused() {
             return if deadline_ns <= self.clock.elapsed_ns() { Set::Due } else { Set::Full };
         }
         let waker = waker.clone();
-        Set::Waits(self.wheel.borrow_mut().insert(tick, waker))
+        Set::Waits(self.wheel().insert(tick, waker))
     }
 
     /// Whether a timer still waits; then `waker` is the one to wake.
     #[inline]
     pub(crate) fn poll_timer(&self, key: TimerKey, waker: &Waker) -> Poll<()> {
-        match self.wheel.borrow_mut().waker_mut(key) {
+        match self.wheel().waker_mut(key) {
             None => return Poll::Ready(()),
             Some(old) if old.will_wake(waker) => return Poll::Pending,
             Some(_) => {}
         }
         // The clone is the caller's code, and may move a paused clock.
         let mut new = waker.clone();
-        let polled = match self.wheel.borrow_mut().waker_mut(key) {
+        let polled = match self.wheel().waker_mut(key) {
             None => Poll::Ready(()),
             Some(old) => {
                 std::mem::swap(old, &mut new);
@@ -295,14 +316,14 @@ impl Driver {
 
     #[inline]
     pub(crate) fn cancel_timer(&self, key: TimerKey) {
-        let waker = self.wheel.borrow_mut().cancel(key);
+        let waker = self.wheel().cancel(key);
         drop(waker);
     }
 
     /// Begins to watch `source`, whose file is `fd`.
     pub(crate) fn register(&self, source: &mut dyn Source, fd: i32) -> io::Result<IoKey> {
         let max = self.limits.sources_max;
-        self.reactor.borrow_mut().register(self.poll.borrow().registry(), source, fd, max)
+        self.reactor().register(self.poll.borrow().registry(), source, fd, max)
     }
 
     pub(crate) fn deregister(&self, key: IoKey, source: &mut dyn Source) {
@@ -312,20 +333,20 @@ impl Driver {
     }
 
     fn forget(&self, key: IoKey) {
-        let wakers = self.reactor.borrow_mut().remove(key);
+        let wakers = self.reactor().remove(key);
         drop(wakers);
     }
 
     /// Ready when it is worth trying; else `cx`'s waker is woken at the next edge.
     #[inline]
     pub(crate) fn poll_ready(&self, key: IoKey, direction: Direction, cx: &Context<'_>) -> Poll<()> {
-        let look = self.reactor.borrow_mut().look(key, direction, cx.waker());
+        let look = self.reactor().look(key, direction, cx.waker());
         match look {
             Look::Ready => Poll::Ready(()),
             Look::Watched => Poll::Pending,
             Look::Unwatched => {
                 let waker = cx.waker().clone();
-                let old = self.reactor.borrow_mut().watch(key, direction, waker);
+                let old = self.reactor().watch(key, direction, waker);
                 drop(old);
                 Poll::Pending
             }
@@ -334,17 +355,17 @@ impl Driver {
 
     #[inline]
     pub(crate) fn clear(&self, key: IoKey, direction: Direction) {
-        self.reactor.borrow_mut().clear(key, direction);
+        self.reactor().clear(key, direction);
     }
 
     #[inline]
     pub(crate) fn clear_partial(&self, key: IoKey, direction: Direction) {
-        self.reactor.borrow_mut().clear_partial(key, direction);
+        self.reactor().clear_partial(key, direction);
     }
 
     /// How many timers wait, and how many sources are open.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.wheel.borrow().len(), self.reactor.borrow().len())
+        (self.wheel().len(), self.reactor().len())
     }
 
     /// Moves a paused clock on by `by`, and fires what is due then.
@@ -359,13 +380,13 @@ impl Driver {
         if now_ns != u64::MAX {
             self.local.now_ns.set(now_ns);
         }
-        if self.wheel.borrow().is_empty() {
+        if self.wheel().is_empty() {
             return;
         }
         let tick = if now_ns == u64::MAX { u64::MAX } else { now_ns / self.resolution_ns };
-        self.wheel.borrow_mut().advance(tick);
+        self.wheel().advance(tick);
         loop {
-            let due = self.wheel.borrow_mut().pop_due();
+            let due = self.wheel().pop_due();
             let Some(waker) = due else { break };
             task::quietly(|| waker.wake());
         }
@@ -387,10 +408,8 @@ impl Driver {
                 #[cfg(target_os = "linux")]
                 TIMER => self.armed_at_ns.set(None),
                 _ => {
-                    let (reader, writer) = self.reactor.borrow_mut().dispatch(event);
-                    for waker in [reader, writer].into_iter().flatten() {
-                        task::quietly(|| waker.wake());
-                    }
+                    let wakers = self.reactor().dispatch(event);
+                    wake_both(wakers);
                 }
             }
         }
@@ -435,7 +454,7 @@ impl Driver {
         if !self.local.queue.is_empty() || !may_wait() {
             return;
         }
-        let next = self.wheel.borrow().next();
+        let next = self.wheel().next();
         match next {
             Some(tick) if !is_busy => {
                 self.clock.advance_to(self.time_of_ns(tick));
@@ -477,7 +496,7 @@ impl Park for Driver {
         if self.clock.is_paused() {
             return self.park_paused(may_wait);
         }
-        let next = self.wheel.borrow().next();
+        let next = self.wheel().next();
         let mut left_ns = u64::MAX;
         let timeout = match next {
             None => self.timeout_until(None, 0),
@@ -515,7 +534,7 @@ impl Park for Driver {
             let (key, direction) = IoKey::of_wait_number(number);
             self.clear(key, direction);
             let (fd, look, old) = {
-                let mut reactor = self.reactor.borrow_mut();
+                let mut reactor = self.reactor();
                 let fd = reactor.fd(key);
                 let look = fd.map(|_| reactor.look(key, direction, &waker));
                 (fd, look, reactor.watch(key, direction, waker))

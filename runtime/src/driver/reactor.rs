@@ -158,9 +158,9 @@ impl Reactor {
         self.entries.get(key.index as usize).filter(|entry| entry.stamp == key.stamp).map(|entry| entry.fd)
     }
 
-    /// Everybody who waits, when nothing more will come.
-    pub(crate) fn into_wakers(self) -> impl Iterator<Item = Waker> {
-        self.entries.into_iter().flat_map(|(_, entry)| [entry.read.waker, entry.write.waker]).flatten()
+    /// Everybody who waits, by source, when nothing more will come.
+    pub(crate) fn into_wakers(self) -> impl Iterator<Item = (Option<Waker>, Option<Waker>)> {
+        self.entries.into_iter().map(|(_, entry)| (entry.read.waker, entry.write.waker))
     }
 
     fn get(&mut self, key: IoKey) -> Option<&mut Entry> {
