@@ -229,3 +229,20 @@ impl Reactor {
         key.token()
     }
 }
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_s_number_names_its_source_and_direction() {
+        for index in [0, 1, SOURCES_MAX as u32] {
+            for stamp in [0, 1, u32::MAX] {
+                for direction in [Direction::Read, Direction::Write] {
+                    let key = IoKey { index, stamp };
+                    assert_eq!(IoKey::of_wait_number(key.wait_number(direction)), (key, direction));
+                }
+            }
+        }
+    }
+}

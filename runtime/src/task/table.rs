@@ -230,6 +230,22 @@ mod tests {
     use super::super::{Event, Outcome, Owner};
 
     #[test]
+    fn each_header_has_its_own_note_of_what_was_declared() {
+        let owner = Owner::new();
+        let _inside = owner.enter();
+        let local = owner.home().local().expect("inside");
+        // Of three chunks.
+        let headers: Vec<_> = (0..2_000).map(|_| local.table.take(owner.home())).collect();
+        for (index, header) in headers.iter().enumerate() {
+            local.table.declared(header).set(index + 1);
+        }
+        for (index, header) in headers.iter().enumerate() {
+            assert_eq!(local.table.declared(header).get(), index + 1);
+            local.table.give_back(header);
+        }
+    }
+
+    #[test]
     fn a_header_that_was_given_back_is_one_again_when_it_is_needed() {
         // [TABLE-3]
         let owner = Owner::new();
