@@ -24,6 +24,15 @@ fn page_bytes() -> Option<usize> {
 /// Whether this system can take back the pages of headers.
 pub(super) const CAN_DISCARD: bool = cfg!(all(target_os = "linux", not(anteroom_loom)));
 
+/// How many headers there are up to the first page that begins within these.
+pub(super) fn headers_before_page(headers: &'static [Header]) -> usize {
+    #[cfg(all(target_os = "linux", not(anteroom_loom)))]
+    let page = page_bytes();
+    #[cfg(not(all(target_os = "linux", not(anteroom_loom))))]
+    let page = None;
+    page.map_or(0, |page| headers.as_ptr().cast::<u8>().align_offset(page) / size_of::<Header>())
+}
+
 /// Drops the whole pages that `headers` cover: the headers on them are all zero afterwards. How many bytes were dropped.
 ///
 /// # Safety

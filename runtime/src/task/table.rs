@@ -6,7 +6,7 @@
 //! # Idea
 //! Headers are cut from chunks that are never unmapped, so that an address once handed out always points at one, with
 //! the generation to tell whether it is still the same task. A free header is linked through the link of the run queue.
-//! After a burst the pages of wholly free chunks go back to the system; the addresses stay. The few tasks that declare bytes
+//! After a burst the pages that hold only free headers go back to the system, a few at a time; the addresses stay. The few tasks that declare bytes
 //! have them noted beside their chunk, at the same index.
 //!
 //! # Invariants
@@ -25,13 +25,24 @@
 
 use std::cell::RefCell;
 
-use super::pages::{CAN_DISCARD, discard};
+use super::pages::{CAN_DISCARD, discard, headers_before_page};
 use super::state::Phase;
 use super::{Header, Home};
+#[cfg(not(anteroom_loom))]
+use crate::bytes::table_bytes;
 use crate::sync::{Cell, Ordering};
 
 /// The length of the chunks that take most of the memory: 256 KiB.
 const CHUNK_LEN_MAX: usize = 4096;
+
+/// Four pages of most systems: a hundred tasks that stay after a burst, however they lie, keep a hundred times 16 KiB.
+const PIECE_LEN: usize = 256;
+
+/// A chunk in pieces: up to the first page, by pages, and the rest.
+fn whole_pieces(headers: &'static [Header]) -> impl Iterator<Item = &'static [Header]> {
+    let (first, rest) = headers.split_at(headers_before_page(headers).min(headers.len()));
+    std::iter::once(first).chain(rest.chunks(PIECE_LEN)).filter(|piece| !piece.is_empty())
+}
 
 /// How many headers the next chunk has when there are already so many.
 const fn chunk_len(headers: usize) -> usize {
@@ -63,20 +74,26 @@ pub(super) fn bytes_for(needed: usize, bytes_each: usize) -> usize {
     const PAGE_BYTES: usize = 4096;
     let headers = headers_for(needed);
     let chunks = 2 + headers.div_ceil(CHUNK_LEN_MAX);
-    headers.saturating_mul(bytes_each).saturating_add(chunks.saturating_mul(PAGE_BYTES))
+    // And the list of their pieces, which has both in it.
+    let pieces = headers.div_ceil(PIECE_LEN) + 2 * chunks;
+    headers
+        .saturating_mul(bytes_each)
+        .saturating_add(chunks.saturating_mul(PAGE_BYTES))
+        .saturating_add(table_bytes(pieces, size_of::<Piece>()))
 }
 
 /// All headers of one home, and those that are free.
 pub(crate) struct Table {
-    chunks: RefCell<Vec<Chunk>>,
+    pieces: RefCell<Vec<Piece>>,
     free: Cell<Option<&'static Header>>,
     taken: Cell<usize>,
     /// Headers that are taken or in the list.
     linked: Cell<usize>,
 }
 
+/// So much of a chunk as goes back to the system together.
 #[derive(Clone, Copy)]
-struct Chunk {
+struct Piece {
     headers: &'static [Header],
     /// Whether its free headers are in the list; else its memory was given back.
     is_linked: bool,
@@ -87,7 +104,7 @@ struct Chunk {
 impl Table {
     pub(crate) fn new() -> Self {
         Self {
-            chunks: RefCell::new(Vec::new()),
+            pieces: RefCell::new(Vec::new()),
             free: Cell::new(None),
             taken: Cell::new(0),
             linked: Cell::new(0),
@@ -126,20 +143,24 @@ impl Table {
 
     #[cold]
     fn grow(&self, home: &'static Home) -> &'static Header {
-        let mut chunks = self.chunks.borrow_mut();
-        let given_back = chunks.iter_mut().find(|chunk| !chunk.is_linked);
+        let mut pieces = self.pieces.borrow_mut();
+        let given_back = pieces.iter_mut().find(|piece| !piece.is_linked);
         let headers = match given_back {
-            Some(chunk) => {
-                chunk.is_linked = true;
-                chunk.headers
+            Some(piece) => {
+                piece.is_linked = true;
+                piece.headers
             }
             None => {
-                let headers: usize = chunks.iter().map(|chunk| chunk.headers.len()).sum();
+                let headers: usize = pieces.iter().map(|piece| piece.headers.len()).sum();
                 let chunk: Box<[Header]> = (0..chunk_len(headers)).map(|_| Header::new()).collect();
                 // [TABLE-1]: leaked on purpose, and kept by a home that is leaked too and recycled.
                 let headers: &'static [Header] = Box::leak(chunk);
                 super::waker::assert_room_for_generation(headers);
-                chunks.push(Chunk { headers, is_linked: true, declared: None });
+                pieces.extend(whole_pieces(headers).map(|headers| Piece {
+                    headers,
+                    is_linked: true,
+                    declared: None,
+                }));
                 headers
             }
         };
@@ -150,15 +171,15 @@ impl Table {
     /// Where the bytes are noted that the task of `header`, which is of this table, declared beyond its size.
     #[cold]
     pub(crate) fn declared(&self, header: &'static Header) -> &'static Cell<usize> {
-        let mut chunks = self.chunks.borrow_mut();
-        let mut chunks = chunks.iter_mut();
-        let chunk = chunks.find(|chunk| chunk.headers.as_ptr_range().contains(&std::ptr::from_ref(header)));
-        let chunk = chunk.expect("[TABLE-1] a header never leaves its chunk");
-        let cells = chunk.declared.get_or_insert_with(|| {
-            let cells: Box<[Cell<usize>]> = chunk.headers.iter().map(|_| Cell::new(0)).collect();
+        let mut pieces = self.pieces.borrow_mut();
+        let mut pieces = pieces.iter_mut();
+        let piece = pieces.find(|piece| piece.headers.as_ptr_range().contains(&std::ptr::from_ref(header)));
+        let piece = piece.expect("[TABLE-1] a header never leaves its piece");
+        let cells = piece.declared.get_or_insert_with(|| {
+            let cells: Box<[Cell<usize>]> = piece.headers.iter().map(|_| Cell::new(0)).collect();
             Box::leak(cells)
         });
-        let bytes_before = std::ptr::from_ref(header).addr() - chunk.headers.as_ptr().addr();
+        let bytes_before = std::ptr::from_ref(header).addr() - piece.headers.as_ptr().addr();
         &cells[bytes_before / size_of::<Header>()]
     }
 
@@ -177,27 +198,27 @@ impl Table {
         CAN_DISCARD && self.linked.get() - self.taken.get() >= 2 * CHUNK_LEN_MAX
     }
 
-    /// Gives the memory of wholly free chunks back to the system; how many bytes that were. Looks at every header.
+    /// Gives the memory of wholly free pieces back to the system; how many bytes that were. Looks at every header.
     #[cold]
     pub(crate) fn trim(&self) -> usize {
-        let mut chunks = self.chunks.borrow_mut();
+        let mut pieces = self.pieces.borrow_mut();
         let is_free = |header: &Header| header.snapshot().phase() == Phase::Free;
         let mut bytes = 0;
         self.free.set(None);
-        for chunk in chunks.iter_mut().filter(|chunk| chunk.is_linked) {
-            if chunk.headers.len() < CHUNK_LEN_MAX || !chunk.headers.iter().all(is_free) {
-                for header in chunk.headers.iter().rev().filter(|header| is_free(header)) {
+        for piece in pieces.iter_mut().filter(|piece| piece.is_linked) {
+            if piece.headers.len() < PIECE_LEN || !piece.headers.iter().all(is_free) {
+                for header in piece.headers.iter().rev().filter(|header| is_free(header)) {
                     header.next.set(self.free.replace(Some(header)));
                 }
                 continue;
             }
-            for header in chunk.headers {
+            for header in piece.headers {
                 header.next.set(None);
             }
-            chunk.is_linked = false;
-            self.linked.set(self.linked.get() - chunk.headers.len());
+            piece.is_linked = false;
+            self.linked.set(self.linked.get() - piece.headers.len());
             // SAFETY: [TABLE-3] all of them are free, and in no list since the list has just been made anew without them.
-            bytes += unsafe { discard(chunk.headers) };
+            bytes += unsafe { discard(piece.headers) };
         }
         bytes
     }
@@ -205,7 +226,7 @@ impl Table {
     /// Calls `f` with every header that takes memory, free ones included. `f` may spawn and free, but a chunk that is cut
     /// meanwhile is not visited.
     pub(crate) fn for_each(&self, f: impl FnMut(&'static Header)) {
-        self.visit(f, |chunk| chunk.is_linked);
+        self.visit(f, |piece| piece.is_linked);
     }
 
     /// Calls `f` with every header there is: also one whose memory was given back may have been asked for something, by a
@@ -214,12 +235,12 @@ impl Table {
         self.visit(f, |_| true);
     }
 
-    fn visit(&self, mut f: impl FnMut(&'static Header), which: fn(&Chunk) -> bool) {
-        let chunks = self.chunks.borrow().len();
-        for index in 0..chunks {
-            let chunk = self.chunks.borrow()[index];
-            if which(&chunk) {
-                chunk.headers.iter().for_each(&mut f);
+    fn visit(&self, mut f: impl FnMut(&'static Header), which: fn(&Piece) -> bool) {
+        let pieces = self.pieces.borrow().len();
+        for index in 0..pieces {
+            let piece = self.pieces.borrow()[index];
+            if which(&piece) {
+                piece.headers.iter().for_each(&mut f);
             }
         }
     }
