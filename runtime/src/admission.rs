@@ -13,8 +13,9 @@
 //! [`release`]: Admission::release
 //!
 //! # Bounds
-//! Live tasks: `max_tasks`, and their futures' bytes `max_task_bytes`; services: `service_tasks`. Waiting spawns: as many
-//! as there are frames that hold them; a node each, recycled and never given back; `max_waiting` bounds them.
+//! Live tasks: `max_tasks`, and their futures' bytes `max_task_bytes`; services: `service_tasks`. Waiting spawns:
+//! `max_waiting`. Each has a node, recycled and never given back, which a frame that was admitted keeps until it is polled
+//! again or dropped.
 //!
 //! # Invariants
 //! - [ADMIT-1] No user code runs while the ledger is borrowed: wakers are taken out under the borrow and woken after it.
@@ -102,6 +103,8 @@ pub(crate) struct Admission {
     epoch: Cell<u32>,
     /// Whether somebody waits for the last task to end.
     is_awaited: Cell<bool>,
+    /// The runtime is being dropped: not even reserved places become tasks.
+    is_ending: Cell<bool>,
 }
 
 scoped_local! {
@@ -135,11 +138,14 @@ impl Admission {
             desk: Box::leak(Box::new(Desk::new(home))),
             epoch: Cell::new(0),
             is_awaited: Cell::new(false),
+            is_ending: Cell::new(false),
         })
     }
 
     /// Begins anew, for a runtime that has just taken its home.
     pub(crate) fn open(&self, limits: Limits) {
+        // No more than memory could ever hold, so that nobody takes all that an unlimited one has by declaring nonsense.
+        let limits = Limits { task_bytes_max: limits.task_bytes_max.min(isize::MAX as usize), ..limits };
         *self.ledger.borrow_mut() = Ledger::new([limits.tasks_max, limits.task_bytes_max]);
         self.services_max.set(limits.services_max);
         self.waiting_max.set(limits.waiting_max);
@@ -147,6 +153,7 @@ impl Admission {
         self.tasks_live_peak.set(0);
         self.waiting_peak.set(0);
         self.is_awaited.set(false);
+        self.is_ending.set(false);
         self.epoch.set(self.desk.open(limits.foreign_max, limits.task_bytes_max));
     }
 
@@ -174,7 +181,11 @@ impl Admission {
     }
 
     /// A place of the services' budget, or `Full`.
-    pub(crate) fn try_admit_service(&self, bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn try_admit_service(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
+        if self.desk.has_arrivals() {
+            // A close elsewhere, perhaps.
+            self.line_up(at);
+        }
         let mut ledger = self.ledger.borrow_mut();
         if ledger.is_closed() {
             return Err(Refusal::Closed);
@@ -337,15 +348,12 @@ impl Admission {
                 Some(_) => tell(waiter.refuse(Refused::QueueFull)),
             }
         }
+        self.take_back(at, self.desk.take_returned());
         self.grant(at);
     }
 
-    /// Does what other threads asked for at the desk.
-    pub(crate) fn collect(&self, at: (&'static Home, &Local)) {
-        if self.desk.has_arrivals() {
-            self.line_up(at);
-        }
-        let Asked { mut returned, units, errands, is_awaited } = self.desk.take();
+    /// Takes back the nodes of frames on other threads, which are linked.
+    fn take_back(&self, at: (&'static Home, &Local), mut returned: Option<&'static SpawnWaiter>) {
         while let Some(waiter) = returned {
             returned = waiter.take_next();
             if waiter.is_cancelled() {
@@ -354,6 +362,15 @@ impl Admission {
                 self.recycle(waiter);
             }
         }
+    }
+
+    /// Does what other threads asked for at the desk.
+    pub(crate) fn collect(&self, at: (&'static Home, &Local)) {
+        if self.desk.has_arrivals() {
+            self.line_up(at);
+        }
+        let Asked { returned, units, errands, is_awaited } = self.desk.take();
+        self.take_back(at, returned);
         if units != [0, 0] {
             self.release_units(at, units);
         }
@@ -391,6 +408,18 @@ impl Admission {
             tell(waiter.refuse(Refused::Closed));
         }
         self.look_whether_drained();
+    }
+
+    /// The end begins: closes for good, also to reserved places, since a task that is made while all are cancelled might be
+    /// overlooked.
+    pub(crate) fn begin_end(&self) {
+        self.is_ending.set(true);
+        self.close();
+    }
+
+    /// Whether reserved places, too, become no tasks any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.get()
     }
 
     /// The end of the runtime: nothing is left that was admitted, and reservations are void.

@@ -53,6 +53,8 @@ pub(crate) struct Bounds {
     pub(crate) threads: usize,
     /// Jobs that wait.
     pub(crate) queue: usize,
+    /// Callers that wait for room.
+    pub(crate) waiting: usize,
     /// Bytes of each thread's stack; `None` for std's choice.
     pub(crate) stack: Option<usize>,
 }
@@ -144,8 +146,11 @@ fn here(what: &str) -> Option<Arc<Workers>> {
 /// At most `Builder::blocking_threads` jobs run and `Builder::blocking_queue` wait; while there are so many, the caller
 /// waits in its own frame with `job`, first come first served.
 ///
+/// At most `Builder::max_waiting` callers wait.
+///
 /// # Errors
-/// [`JoinError`] if `job` panicked; or never began, because the runtime was dropped first or the system gave no thread.
+/// [`JoinError`] if `job` panicked; or never began, because the runtime was dropped first, the system gave no thread, or as
+/// many callers wait as may.
 ///
 /// # Panics
 /// When polled outside a runtime.
@@ -167,6 +172,11 @@ where
             here("spawn_blocking was awaited").map(|workers| (workers.permits.acquire_owned(), workers));
         let closed = || joined(JoinErrorKind::NotAdmitted("the runtime is shutting down"));
         let Some((room, workers)) = room else { return Err(closed()) };
+        if workers.permits.waiting() >= workers.bounds.waiting && workers.permits.available() <= 0 {
+            return Err(joined(JoinErrorKind::NotAdmitted(
+                "as many callers wait for a blocking thread as may",
+            )));
+        }
         let mut room = pin!(room);
         let room = poll_fn(|cx| noted(WaitsFor::BLOCKING, room.as_mut().poll(cx)));
         let Ok(permit) = room.await else { return Err(closed()) };

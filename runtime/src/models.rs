@@ -12,7 +12,7 @@
 //! `inbox_plain` (a plain look at the sleeper after a push), `wake_plain` (a wake that finds its bit set is
 //! no read-modify-write), `claim_plain` (the owner takes a waiting future without a swap), `join_no_second_look` (a handle
 //! that does not look again after it has asked), `desk_recycles_at_once` (a node that was cancelled is used again while the
-//! owner may hold it).
+//! owner may hold it), `desk_forgets_close` (a close that comes while the owner empties the desk).
 
 use std::future::poll_fn;
 use std::panic::Location;
@@ -762,6 +762,28 @@ fn loom_units_given_back_elsewhere_go_to_the_next() {
         assert_eq!(output, 3);
         other.join().unwrap();
         assert!(rig.admission.is_behind(door));
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_close_elsewhere_against_the_owner_at_the_desk() {
+    // [DESK-2]: whenever it comes, the next spawn after it is refused.
+    model_of_three(|| {
+        let rig = Rig::new(2);
+        let door = rig.admission.door();
+        let arriving = spawn_at(door, 5);
+        let other = thread::spawn(move || {
+            let mut arriving = arriving;
+            let _either = poll_once(arriving.as_mut());
+            door.close();
+            arriving
+        });
+        // Looks at the desk at any moment of it.
+        rig.block_on(async { drop(try_spawn(std::future::ready(6))) });
+        let arriving = other.join().unwrap();
+        rig.block_on(async { assert!(try_spawn(std::future::ready(7)).is_err()) });
+        drop(arriving);
         rig.shut_down();
     });
 }

@@ -98,8 +98,9 @@ impl Builder {
         self
     }
 
-    /// How many spawners may wait for a place at once; the next one gets [`SpawnError::QueueFull`](crate::SpawnError). Not
-    /// bounded by default: each waits in a frame of its own, which something else has bounded already.
+    /// How many spawners may wait for a place at once; the next one gets [`SpawnError::QueueFull`](crate::SpawnError). And how
+    /// many callers of [`spawn_blocking`](crate::spawn_blocking) may wait for room, whose next gets an error. Not bounded by
+    /// default: each waits in a frame of its own, which something else has bounded already.
     #[must_use]
     pub fn max_waiting(mut self, spawners: usize) -> Self {
         self.max_waiting = Some(spawners);
@@ -307,6 +308,7 @@ impl Builder {
         let bounds = blocking::Bounds {
             threads: self.blocking_threads,
             queue: self.blocking_queue,
+            waiting: self.max_waiting.unwrap_or(usize::MAX),
             stack: self.blocking_stack_size,
         };
         let pool = Pool::new(home, bounds);

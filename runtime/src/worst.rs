@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use crate::bytes::table_bytes;
 use crate::holders::Thousands;
 use crate::{admission, driver, task};
 
@@ -33,8 +34,16 @@ pub(crate) struct Options {
 const THREAD_BYTES: usize = 160 * 1024;
 /// std's choice, unless `RUST_MIN_STACK` says otherwise.
 const STACK_BYTES_DEFAULT: usize = 2 * 1024 * 1024;
+/// What a caller takes who waits for room in the pool, in a table that doubles.
+const WAITING_CALLER_BYTES: usize = 96;
 /// A job that waits: its place in the queue, its box, the slip for its result, without what the closure holds.
 const JOB_BYTES: usize = 32 + 256;
+
+/// The stack of a thread that is given no size.
+fn std_stack() -> usize {
+    let named = std::env::var("RUST_MIN_STACK").ok().and_then(|text| text.parse().ok());
+    named.unwrap_or(STACK_BYTES_DEFAULT)
+}
 
 /// What one part of a runtime takes at most.
 ///
@@ -99,13 +108,13 @@ impl fmt::Display for WorstCase {
 
 /// Adds it all up.
 pub(crate) fn of(options: &Options) -> WorstCase {
-    let tasks = options.tasks + options.services;
+    let tasks = options.tasks.saturating_add(options.services);
     // The future of `block_on` has a header too.
-    let headers = task::header_bytes(tasks + 1);
+    let headers = task::header_bytes(tasks.saturating_add(1));
     let files = options.sockets.map_or_else(driver::files_max, Some);
     let part = |name, bytes, bound| Part { name, bytes, bound };
-    let stack = options.blocking_stack.unwrap_or(STACK_BYTES_DEFAULT);
-    let jobs = options.blocking_threads + options.blocking_queue;
+    let stack = options.blocking_stack.unwrap_or_else(std_stack);
+    let jobs = options.blocking_threads.saturating_add(options.blocking_queue);
     let parts = vec![
         part("task headers", Some(headers), "max_tasks, service_tasks; the run queue is in them"),
         part("handles awaited elsewhere", Some(task::waker_bytes(tasks)), "max_tasks, service_tasks"),
@@ -116,13 +125,16 @@ pub(crate) fn of(options: &Options) -> WorstCase {
         ),
         part(
             "declared bytes",
-            Some(task::declared_bytes(tasks + 1)),
+            Some(task::declared_bytes(tasks.saturating_add(1))),
             "max_tasks, service_tasks: the notes of Spawn::heap",
         ),
         part("free blocks kept", Some(task::body::cache_worst_bytes()), "a constant"),
         part(
             "the line",
-            options.waiting.map(|waiting| admission::waiting_bytes(waiting, options.foreign)),
+            options.waiting.map(|waiting| {
+                admission::waiting_bytes(waiting, options.foreign)
+                    .saturating_add(table_bytes(waiting, WAITING_CALLER_BYTES))
+            }),
             "max_waiting, max_foreign",
         ),
         part("timers", options.timers.map(driver::timer_bytes), "max_timers"),
@@ -130,7 +142,7 @@ pub(crate) fn of(options: &Options) -> WorstCase {
         part("blocking jobs", Some(jobs.saturating_mul(JOB_BYTES)), "blocking_threads + blocking_queue"),
         part(
             "blocking stacks",
-            Some(options.blocking_threads.saturating_mul(stack + THREAD_BYTES)),
+            Some(options.blocking_threads.saturating_mul(stack.saturating_add(THREAD_BYTES))),
             "blocking_threads x blocking_stack_size",
         ),
         part(

@@ -14,7 +14,7 @@
 //!   after.
 //! - [DRIVER-2] A timer fires at the first tick that is not before its deadline, so never early.
 //! - [DRIVER-3] A wait ends at the next timer, an event or the doorbell; with no timer it has no end, and no timerfd is
-//!   armed.
+//!   armed. Once after a burst it ends to give memory back.
 //!
 //! # Bounds
 //! 256 events a system call; what is left comes with the next. Timers: [`Limits::timers_max`]; who asks for one more is told
@@ -509,13 +509,14 @@ impl Park for Driver {
                 self.timeout_until(Some(deadline_ns), now_ns)
             }
         };
-        if left_ns > TRIM_BEFORE_NS {
-            self.trim();
-        }
+        let later = if left_ns > TRIM_BEFORE_NS { self.trim() } else { None };
         if !may_wait() {
             return;
         }
-        self.system_turn(timeout);
+        self.system_turn(match (later, timeout) {
+            (Some(later), Some(timeout)) => Some(later.min(timeout)),
+            (later, timeout) => later.or(timeout),
+        });
         let now_ns = self.clock.elapsed_ns();
         self.last_look_ns.set(now_ns);
         self.last_system_turn_ns.set(now_ns);
@@ -530,6 +531,8 @@ impl Park for Driver {
         for key in mail.sources {
             task::quietly(|| self.forget(key));
         }
+        // Wakers are another's code, which may close files and open others: all files first, and then they.
+        let mut replaced = Vec::new();
         for (number, waker) in mail.waits {
             let (key, direction) = IoKey::of_wait_number(number);
             self.clear(key, direction);
@@ -539,33 +542,34 @@ impl Park for Driver {
                 let look = fd.map(|_| reactor.look(key, direction, &waker));
                 (fd, look, reactor.watch(key, direction, waker))
             };
-            match (look, old) {
-                // The same, or the letter's own, whose source is gone.
-                (Some(Look::Watched) | None, old) => task::quietly(|| drop(old)),
-                // Whoever waited before may be the one that waits now, brought back from elsewhere: it looks for itself.
-                (Some(_), Some(old)) => task::quietly(|| old.wake()),
-                (Some(_), None) => {}
+            if let Some(old) = old {
+                // The same, or the letter's own, whose source is gone, is dropped. Else whoever waited before may be the one
+                // that waits now, brought back from elsewhere: it looks for itself.
+                replaced.push((old, !matches!(look, Some(Look::Watched) | None)));
             }
             // The file of a source that is gone may be another's by now.
             if let Some(fd) = fd {
                 self.rearm(key, fd);
             }
         }
+        for (old, is_to_wake) in replaced {
+            task::quietly(|| if is_to_wake { old.wake() } else { drop(old) });
+        }
     }
 }
 
 impl Driver {
     /// Gives back what a burst has left, before a wait that may be long. Cheap when there is nothing, and rare when not:
-    /// whoever is woken at once and waits again has not been idle.
-    fn trim(&self) {
+    /// whoever is woken at once and waits again has not been idle. If it is too early, after how long it is not.
+    fn trim(&self) -> Option<Duration> {
         self.local.cache.trim(CACHE_BYTES_IDLE);
         let given_back = self.local.cache.given_back();
         if given_back < TRIM_FROM_BYTES && !self.local.table.is_worth_a_trim() {
-            return;
+            return None;
         }
-        let now_ns = self.last_look_ns.get();
-        if now_ns < self.next_trim_ns.get() {
-            return;
+        let now_ns = self.clock.elapsed_ns();
+        if let Some(early_ns) = self.next_trim_ns.get().checked_sub(now_ns).filter(|&early_ns| early_ns > 0) {
+            return Some(Duration::from_nanos(early_ns));
         }
         self.next_trim_ns.set(now_ns + TRIM_EVERY_NS);
         self.local.cache.forget_given_back();
@@ -573,6 +577,7 @@ impl Driver {
         if given_back.saturating_add(headers) >= TRIM_FROM_BYTES {
             task::pages::trim_allocator();
         }
+        None
     }
 
     /// Makes the system tell again of what is ready: another thread may have missed the edge.

@@ -62,6 +62,9 @@ impl TcpListener {
     /// # Errors
     /// The last address's error, with the address; or the lookup's. Files or memory that have run out are no address's
     /// matter, and come as the system said it.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is bound; a lookup goes on and its result is dropped.
     pub async fn bind(address: impl ToAddress) -> io::Result<TcpListener> {
         let mut last = None;
         for address in lookup_host(address).await? {

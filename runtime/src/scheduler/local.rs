@@ -125,7 +125,7 @@ impl Scheduler {
 
     /// Ends every task, and everything that waits: afterwards nothing of this runtime will be polled.
     pub(crate) fn shut_down(&self, park: &impl Park) {
-        self.admission.close();
+        self.admission.begin_end();
         task::cancel_all(self.local, |finished| self.carry_out(finished));
         // Ordering: SeqCst; pairs with the fence of a handle that is polled elsewhere: either it sees that its task is
         // done, or what it asked stands in the inbox by now.

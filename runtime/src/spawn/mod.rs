@@ -212,7 +212,7 @@ where
 {
     let (at, admission) = here();
     let bytes = counted_bytes::<F>();
-    match admission.try_admit_service(bytes) {
+    match admission.try_admit_service(at, bytes) {
         Ok(()) => {
             let terms = Terms { place: Place::Service, bytes, site: Location::caller() };
             Ok(JoinHandle::new(task::spawn(at, terms, future)))

@@ -108,7 +108,8 @@ impl Future for Reserve {
 /// });
 /// ```
 ///
-/// It may be dropped on any thread. It outlives `Handle::close`: who has a place may use it; it does not outlive its runtime.
+/// It may be dropped on any thread. It outlives `Handle::close`: who has a place may use it. From the moment on in which its
+/// runtime is being dropped it makes no task any more.
 #[must_use = "dropped, it gives its place to the next in line"]
 pub struct Reservation {
     /// `None` once it is spent.
@@ -143,7 +144,7 @@ impl Reservation {
         F::Output: Send + 'static,
     {
         let (at, admission) = here();
-        if !self.door.is_some_and(|door| admission.is_behind(door)) {
+        if admission.is_ending() || !self.door.is_some_and(|door| admission.is_behind(door)) {
             return Err(TrySpawnError::new(future, Refusal::Closed));
         }
         let needs = counted_bytes::<F>();

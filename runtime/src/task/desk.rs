@@ -205,8 +205,9 @@ impl<K: Copy + Send> Desk<K> {
         let mut state = lock(&self.state);
         loop {
             let Some(waiter) = state.arrivals.pop() else {
-                // Ordering: Relaxed; written under the lock, as the one in `arrive`.
-                self.has_arrivals.store(false, Ordering::Relaxed);
+                // A close that came meanwhile is still to be seen. Ordering: Relaxed; under the lock, as all that write it.
+                let is_asked = state.close_asked && !cfg!(anteroom_bug = "desk_forgets_close");
+                self.has_arrivals.store(is_asked, Ordering::Relaxed);
                 return None;
             };
             if !state.forget_if_left(waiter) {
@@ -219,6 +220,11 @@ impl<K: Copy + Send> Desk<K> {
     /// Whether the owner is to close admission; asked once.
     pub(crate) fn take_close(&self) -> bool {
         std::mem::take(&mut lock(&self.state).close_asked)
+    }
+
+    /// The nodes that frames elsewhere gave back, linked.
+    pub(crate) fn take_returned(&self) -> Option<&'static Waiter<K>> {
+        lock(&self.state).returned.take()
     }
 
     /// Everything else that was asked since the last call; the nodes are linked.

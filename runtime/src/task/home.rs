@@ -254,6 +254,9 @@ impl Drop for Owner {
             let _entered = self.enter();
             if let Some(local) = self.home.local() {
                 local.cache.trim(0);
+                if local.table.is_worth_a_trim() {
+                    local.table.trim();
+                }
             }
         }
         self.home.shared.inbox.set_doorbell(None);

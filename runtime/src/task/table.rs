@@ -59,13 +59,12 @@ const fn chunk_len(headers: usize) -> usize {
 /// How many headers there are when so many are needed.
 #[cfg(not(anteroom_loom))]
 fn headers_for(needed: usize) -> usize {
-    let mut headers = 0;
-    while headers < needed.min(4 * CHUNK_LEN_MAX) {
-        headers += chunk_len(headers);
+    const SMALL: usize = chunk_len(0) + chunk_len(chunk_len(0));
+    match needed.checked_sub(SMALL) {
+        None if needed <= chunk_len(0) => chunk_len(0),
+        None => SMALL,
+        Some(more) => more.div_ceil(CHUNK_LEN_MAX).saturating_mul(CHUNK_LEN_MAX).saturating_add(SMALL),
     }
-    headers.max(
-        needed.saturating_add(CHUNK_LEN_MAX) / CHUNK_LEN_MAX * CHUNK_LEN_MAX * usize::from(needed > headers),
-    )
 }
 
 /// What they take, or something that stands beside each: every chunk may be mapped on its own, in whole pages.
@@ -89,6 +88,8 @@ pub(crate) struct Table {
     taken: Cell<usize>,
     /// Headers that are taken or in the list.
     linked: Cell<usize>,
+    /// What these were after the last trim: while they are still that, another one finds nothing.
+    trimmed_at: Cell<(usize, usize)>,
 }
 
 /// So much of a chunk as goes back to the system together.
@@ -108,6 +109,7 @@ impl Table {
             free: Cell::new(None),
             taken: Cell::new(0),
             linked: Cell::new(0),
+            trimmed_at: Cell::new((0, 0)),
         }
     }
 
@@ -195,7 +197,8 @@ impl Table {
 
     /// Whether enough headers are free for [`trim`](Self::trim) to be worth a look at all of them.
     pub(crate) fn is_worth_a_trim(&self) -> bool {
-        CAN_DISCARD && self.linked.get() - self.taken.get() >= 2 * CHUNK_LEN_MAX
+        let now @ (linked, taken) = (self.linked.get(), self.taken.get());
+        CAN_DISCARD && linked - taken >= 2 * CHUNK_LEN_MAX && now != self.trimmed_at.get()
     }
 
     /// Gives the memory of wholly free pieces back to the system; how many bytes that were. Looks at every header.
@@ -220,6 +223,7 @@ impl Table {
             // SAFETY: [TABLE-3] all of them are free, and in no list since the list has just been made anew without them.
             bytes += unsafe { discard(piece.headers) };
         }
+        self.trimmed_at.set((self.linked.get(), self.taken.get()));
         bytes
     }
 

@@ -12,7 +12,7 @@
 //! - [WAKER-1] The data of a waker with [`VTABLE`] is what [`encode`] made of a header, so [`decode`] gives that header
 //!   back; by [TABLE-1] it is valid for ever, also on other threads and after the runtime is gone.
 //! - [WAKER-2] Nothing but a spurious poll depends on the generation: with 22 bits it repeats after four million reuses
-//!   of one header.
+//!   of one header, and it begins anew when the header's memory was given back.
 //!
 //! # Bounds
 //! User addresses of at most 48 bits, and untagged. Where an allocator tags the top byte (Android on 64-bit ARM) the first
