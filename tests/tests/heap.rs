@@ -129,33 +129,37 @@ fn huge_values_are_refused_and_never_wrap() {
             assert_eq!(reserve().bytes(huge).await.unwrap_err(), SpawnError::ExceedsLimit);
             assert_eq!(metrics().task_bytes, 0);
         });
-        // Without a limit, or with the largest, there is room for one of them.
+        // Without a limit, or with the largest: it is more than memory can hold, and would leave room for nobody.
         for limit in [None, Some(usize::MAX)] {
             let builder = Runtime::builder();
             let builder = limit.into_iter().fold(builder, anteroom::Builder::max_task_bytes);
             builder.build().unwrap().block_on(async {
-                let one = spawn(Endless::<64>::NEW).heap(huge).try_now().unwrap();
-                let bytes = huge.saturating_add(64);
-                assert_eq!((metrics().task_bytes, holders()[0].bytes()), (bytes, bytes));
-                let error = spawn(Endless::<64>::NEW).heap(huge).try_now().unwrap_err();
-                assert!(error.is_full(), "{error:?}");
-                let mut waits = pin!(spawn(Endless::<64>::NEW).heap(huge));
-                assert!(poll_once(waits.as_mut()).is_pending());
-                let mut seat = pin!(reserve().bytes(huge));
-                assert!(poll_once(seat.as_mut()).is_pending());
-                one.abort();
-                waits.await.unwrap().abort();
-                let place = seat.await.unwrap();
-                assert_eq!(metrics().task_bytes, huge);
-                let bytes = huge.max(64);
-                let task = place.spawn(Endless::<64>::NEW).unwrap();
-                assert_eq!(metrics().task_bytes, bytes);
-                task.abort();
-                yield_now().await;
-                assert_eq!((metrics().task_bytes, metrics().tasks_live), (0, 0));
+                assert!(spawn(Endless::<64>::NEW).heap(huge).try_now().unwrap_err().exceeds_limit());
+                assert_eq!(reserve().bytes(huge).await.unwrap_err(), SpawnError::ExceedsLimit);
+                assert_eq!(metrics().task_bytes, 0);
             });
         }
     }
+    // The largest that may be asked for; one of them fits.
+    let huge = isize::MAX as usize - 64;
+    Runtime::new().unwrap().block_on(async {
+        let one = spawn(Endless::<64>::NEW).heap(huge).try_now().unwrap();
+        assert_eq!((metrics().task_bytes, holders()[0].bytes()), (huge + 64, huge + 64));
+        assert!(spawn(Endless::<64>::NEW).heap(huge).try_now().unwrap_err().is_full());
+        let mut waits = pin!(spawn(Endless::<64>::NEW).heap(huge));
+        assert!(poll_once(waits.as_mut()).is_pending());
+        let mut seat = pin!(reserve().bytes(huge));
+        assert!(poll_once(seat.as_mut()).is_pending());
+        one.abort();
+        waits.await.unwrap().abort();
+        let place = seat.await.unwrap();
+        assert_eq!(metrics().task_bytes, huge);
+        let task = place.spawn(Endless::<64>::NEW).unwrap();
+        assert_eq!(metrics().task_bytes, huge);
+        task.abort();
+        yield_now().await;
+        assert_eq!((metrics().task_bytes, metrics().tasks_live), (0, 0));
+    });
 }
 
 #[test]

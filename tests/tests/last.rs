@@ -73,7 +73,7 @@ fn a_place_that_is_spent_by_whoever_joins_a_cancelled_task_makes_none() {
         let mut handle = spawn(pending::<()>()).await.unwrap();
         let waker = Waker::from(Arc::new(Spends(Mutex::new(Some(place)))));
         assert!(poll_with(Pin::new(&mut handle), &waker).is_pending());
-        handle
+        Some(handle)
     });
     drop(runtime);
     drop(handle);
@@ -242,7 +242,7 @@ fn as_many_callers_wait_for_the_pool_as_may_and_no_more() {
     let runtime = Runtime::builder().blocking_threads(1).blocking_queue(0).max_waiting(1).build().unwrap();
     runtime.block_on(async {
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let mut running = Box::pin(spawn_blocking(move || drop(wait.recv())));
+        let mut running = Box::pin(spawn_blocking(move || _ = wait.recv()));
         assert!(poll_once(running.as_mut()).is_pending());
         let mut waiting = Box::pin(spawn_blocking(|| 1));
         assert!(poll_once(waiting.as_mut()).is_pending());
