@@ -289,8 +289,10 @@ impl Admission {
             ledger.release(units);
             ledger.waiting()
         };
-        if waiting != 0 || self.is_awaited.get() {
+        if waiting != 0 {
             self.grant(at);
+        }
+        if self.is_awaited.get() {
             self.look_whether_drained();
         }
     }
@@ -320,7 +322,7 @@ impl Admission {
     }
 
     /// Moves in who was granted `units`, and tells.
-    #[inline]
+    #[inline(always)]
     fn let_in(&self, at: (&'static Home, &Local), units: [usize; 2], waiter: &'static SpawnWaiter) {
         match waiter.admit(at) {
             Granted::Admitted(waker) => {
@@ -383,7 +385,7 @@ impl Admission {
         }
     }
 
-    /// Tells those who wait for it when admission is closed and nothing that was admitted is left.
+    /// Tells those who wait for it, if anybody does, when admission is closed and nothing that was admitted is left.
     fn look_whether_drained(&self) {
         let is_drained = {
             let ledger = self.ledger.borrow();

@@ -34,8 +34,8 @@ pin_project! {
     }
 }
 
-/// A granted place: its task, unless it was asked for alone, and what was paid.
-pub(crate) type Granted = (Option<&'static Header>, Terms);
+/// A granted place: its task, unless it was asked for alone.
+pub(crate) type Granted = Option<&'static Header>;
 
 impl<S: Seed> Asking<S> {
     #[inline(always)]
@@ -48,22 +48,24 @@ impl<S: Seed> Asking<S> {
         self.declared = bytes;
     }
 
+    /// What it asks for, or has got.
     #[inline(always)]
-    fn terms(&self) -> Terms {
+    pub(crate) fn terms(&self) -> Terms {
         Terms { place: Place::Task, bytes: S::BYTES.saturating_add(self.declared), site: self.site }
     }
 
-    /// A place at once, if nothing stands in the way: the path that most spawns take.
+    /// A place at once, if nothing stands in the way: the path that most spawns take. Else what stands there, if it was the
+    /// runtime that this thread is inside of that said no.
     #[inline(always)]
-    fn at_once(self: Pin<&mut Self>) -> Option<(Option<&'static Header>, Terms)> {
+    fn at_once(self: Pin<&mut Self>) -> Result<Granted, Option<Refusal>> {
         let terms = self.terms();
         let this = self.project();
         if !this.entry.is_fresh() || this.door.is_some() {
-            return None;
+            return Err(None);
         }
         let (at, admission) = here();
-        admission.try_admit(at, terms.bytes).ok()?;
-        Some((this.entry.grow(at, terms), terms))
+        admission.try_admit(at, terms.bytes).map_err(Some)?;
+        Ok(this.entry.grow(at, terms))
     }
 
     /// Asks, or looks whether the wait is over. `shared` unless the frame cannot leave the owner's thread.
@@ -74,14 +76,15 @@ impl<S: Seed> Asking<S> {
         cx: &Context<'_>,
     ) -> Poll<Result<Granted, SpawnError>> {
         match self.as_mut().at_once() {
-            Some(granted) => Poll::Ready(Ok(granted)),
-            None => self.ask_or_wait(shared, cx),
+            Ok(granted) => Poll::Ready(Ok(granted)),
+            Err(refusal) => self.ask_or_wait(refusal, shared, cx),
         }
     }
 
     #[inline(never)]
     fn ask_or_wait(
         self: Pin<&mut Self>,
+        refusal: Option<Refusal>,
         shared: bool,
         cx: &Context<'_>,
     ) -> Poll<Result<Granted, SpawnError>> {
@@ -89,7 +92,7 @@ impl<S: Seed> Asking<S> {
         let this = self.project();
         if !this.entry.is_fresh() {
             // A place that was got for nothing would never come back, so this comes before anything is asked for.
-            return poll_wait(this.entry, terms, cx);
+            return poll_wait(this.entry, cx);
         }
         match this.door {
             None => {}
@@ -97,7 +100,10 @@ impl<S: Seed> Asking<S> {
             Some(door) => return poll_elsewhere(this.entry, terms, *door, cx),
         }
         let (at, admission) = here();
-        let mut admitted = admission.try_admit(at, terms.bytes);
+        let mut admitted = match refusal {
+            Some(refusal) => Err(refusal),
+            None => admission.try_admit(at, terms.bytes),
+        };
         let mut unused = None;
         if let Err(Refusal::Full | Refusal::Queued) = admitted {
             // The clone is the caller's code and may change who fits, so the question is asked again after it.
@@ -118,7 +124,7 @@ impl<S: Seed> Asking<S> {
             unused = Some(waker);
         }
         let result = match admitted {
-            Ok(()) => Ok((this.entry.grow(at, terms), terms)),
+            Ok(()) => Ok(this.entry.grow(at, terms)),
             Err(Refusal::ExceedsLimit) => Err(SpawnError::ExceedsLimit),
             Err(_) => Err(SpawnError::Closed),
         };
@@ -136,7 +142,7 @@ impl<S: Seed> Asking<S> {
             _ => {
                 let (at, admission) = here();
                 match admission.try_admit(at, terms.bytes) {
-                    Ok(()) => return Ok((this.entry.grow(at, terms), terms)),
+                    Ok(()) => return Ok(this.entry.grow(at, terms)),
                     Err(refusal) => refusal,
                 }
             }
@@ -151,7 +157,6 @@ impl<S: Seed> Asking<S> {
 
     /// Ends the wait: afterwards the seed is the frame's again, or what it was admitted with is returned.
     pub(crate) fn leave(self: Pin<&mut Self>) -> Option<Granted> {
-        let terms = self.terms();
         match self.project().entry.cancel()? {
             Ok((waiter, waker)) => {
                 if let Some(waiter) = waiter {
@@ -168,7 +173,7 @@ impl<S: Seed> Asking<S> {
             }
             Err(Ended::Admitted(task, waiter)) => {
                 recycle(waiter);
-                Some((task, terms))
+                Some(task)
             }
         }
     }
@@ -188,30 +193,26 @@ impl<P: Plant> Asking<P> {
         cx: &Context<'_>,
     ) -> Poll<Result<JoinHandle<<P::Task as Future>::Output>, SpawnError>> {
         match self.as_mut().at_once() {
-            Some(granted) => Poll::Ready(Ok(handle::<P>(&granted))),
-            None => self.ask_or_wait(shared, cx).map_ok(|granted| handle::<P>(&granted)),
+            Ok(granted) => Poll::Ready(Ok(handle::<P>(granted))),
+            Err(refusal) => self.ask_or_wait(refusal, shared, cx).map_ok(|granted| handle::<P>(granted)),
         }
     }
 
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
     pub(crate) fn abandon(self: Pin<&mut Self>) {
         if let Some(granted) = self.leave() {
-            handle::<P>(&granted).abort();
+            handle::<P>(granted).abort();
         }
     }
 }
 
 #[inline(always)]
-fn handle<P: Plant>(&(task, _): &Granted) -> JoinHandle<<P::Task as Future>::Output> {
+fn handle<P: Plant>(task: Granted) -> JoinHandle<<P::Task as Future>::Output> {
     JoinHandle::new(task.expect("a plant grows into a task"))
 }
 
 #[inline]
-fn poll_wait<S: Seed>(
-    entry: Pin<&mut Entry<S, Key>>,
-    terms: Terms,
-    cx: &Context<'_>,
-) -> Poll<Result<Granted, SpawnError>> {
+fn poll_wait<S: Seed>(entry: Pin<&mut Entry<S, Key>>, cx: &Context<'_>) -> Poll<Result<Granted, SpawnError>> {
     match entry.poll_wait(cx).expect("a spawn was polled after it was ready") {
         Poll::Pending => {
             waits_for(WaitsFor::ADMISSION);
@@ -219,7 +220,7 @@ fn poll_wait<S: Seed>(
         }
         Poll::Ready(Ended::Admitted(task, waiter)) => {
             recycle(waiter);
-            Poll::Ready(Ok((task, terms)))
+            Poll::Ready(Ok(task))
         }
         Poll::Ready(Ended::Refused(why, waiter)) => {
             recycle(waiter);

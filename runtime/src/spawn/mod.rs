@@ -376,7 +376,7 @@ macro_rules! front {
             pub fn try_now(self) -> Result<JoinHandle<F::Output>, TrySpawnError<$gives>> {
                 let this = pin!(self);
                 match this.project().asking.try_now() {
-                    Ok((task, _)) => Ok(JoinHandle::new(task.expect("a plant grows into a task"))),
+                    Ok(task) => Ok(JoinHandle::new(task.expect("a plant grows into a task"))),
                     Err(($seed(future), refusal)) => Err(TrySpawnError::new(future, refusal)),
                 }
             }

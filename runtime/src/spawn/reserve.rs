@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::asking::{Asking, Granted, inside};
+use super::asking::{Asking, inside};
 use super::{SpawnError, TrySpawnError, here};
 use crate::admission::{Door, Refusal};
 use crate::task::body::counted_bytes;
@@ -72,8 +72,8 @@ pin_project! {
     impl PinnedDrop for Reserve {
         fn drop(this: Pin<&mut Self>) {
             let mut asking = this.project().asking;
-            if let Some(granted) = asking.as_mut().leave() {
-                drop(Reservation::new(granted, asking.door()));
+            if asking.as_mut().leave().is_some() {
+                drop(Reservation::of(&asking));
             }
         }
     }
@@ -93,8 +93,8 @@ impl Future for Reserve {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut asking = self.project().asking;
-        let granted = ready!(asking.as_mut().poll(true, cx))?;
-        Poll::Ready(Ok(Reservation::new(granted, asking.door())))
+        let _a_place = ready!(asking.as_mut().poll(true, cx))?;
+        Poll::Ready(Ok(Reservation::of(&asking)))
     }
 }
 
@@ -119,8 +119,10 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    fn new((_, terms): Granted, door: Door) -> Self {
-        Self { door: Some(door), bytes: terms.bytes, site: terms.site }
+    /// Of what has just been granted.
+    fn of(asking: &Asking<Seat>) -> Self {
+        let terms = asking.terms();
+        Self { door: Some(asking.door()), bytes: terms.bytes, site: terms.site }
     }
 
     /// Where it was asked for.

@@ -40,7 +40,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use super::desk::Desk;
-use super::{Header, Home, Local, Seed, Terms};
+use super::{Header, Home, Local, Place, Seed, Site, Terms};
 use crate::sync::{AtomicU32, Cell, Ordering, yield_thread};
 
 const WAITING: u32 = 0;
@@ -61,7 +61,9 @@ pub(crate) struct Waiter<K: 'static> {
     admit: Cell<Option<Admit>>,
     waker: Cell<Option<Waker>>,
     child: Cell<Option<&'static Header>>,
-    terms: Cell<Option<Terms>>,
+    /// What it asks for, and where it was asked.
+    bytes: Cell<usize>,
+    site: Cell<Option<Site>>,
     /// When it came, on the owner's clock.
     pub(crate) since_ns: Cell<u64>,
     /// Why it was refused, when it was.
@@ -116,7 +118,8 @@ impl<K: Copy + Send> Waiter<K> {
             admit: Cell::new(None),
             waker: Cell::new(None),
             child: Cell::new(None),
-            terms: Cell::new(None),
+            bytes: Cell::new(0),
+            site: Cell::new(None),
             since_ns: Cell::new(0),
             refusal: Cell::new(Refused::Closed),
             key: Cell::new(None),
@@ -129,8 +132,10 @@ impl<K: Copy + Send> Waiter<K> {
     }
 
     /// What it asks for; it waits.
+    #[inline(always)]
     pub(crate) fn terms(&self) -> Terms {
-        self.terms.get().expect("[WAIT-1] set with the frame")
+        let site = self.site.get().expect("[WAIT-1] set with the frame");
+        Terms { place: Place::Task, bytes: self.bytes.get(), site }
     }
 
     /// Whether its frame was dropped while it waited; read when it comes back from the desk.
@@ -320,7 +325,9 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
         waiter.shared.set(shared);
         waiter.frame.set(self.seed.get().cast_const().cast());
         waiter.admit.set(Some(admit::<S>));
-        waiter.terms.set(Some(terms));
+        // Word by word: copied as a whole, what has just been written in words would have to wait for itself.
+        waiter.bytes.set(terms.bytes);
+        waiter.site.set(Some(terms.site));
         waiter.child.set(None);
         waiter.waker.set(Some(waker));
         // Ordering: Release; pairs with the AcqRel steps of the other side, which finds the fields above.
