@@ -272,7 +272,7 @@ impl Builder {
     ///     .blocking_threads(1);
     /// let worst = builder.worst_case();
     /// println!("{worst}");
-    /// assert!(worst.total().unwrap() < 12 << 20);
+    /// assert!(worst.total().unwrap() < 13 << 20);
     /// assert!(anteroom::Builder::new().worst_case().total().is_none()); // task bytes have no bound there
     /// ```
     pub fn worst_case(&self) -> WorstCase {
