@@ -12,6 +12,7 @@
 //! # Read next
 //! The crawler: `crawl/main.rs`. Or the runtime itself, in the order that `runtime/src/lib.rs` gives.
 
+use std::io::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::{env, io, process, thread};
@@ -42,7 +43,8 @@ fn print_on_signal(handle: Handle, lines: mpsc::Sender<String>) -> io::Result<si
                 // In a poll that does not end, or gone.
                 (Err(error), _) | (_, Err(error)) => error.to_string(),
             };
-            println!("{line}");
+            // Nobody may read what is printed: that is no reason not to hand it on.
+            _ = writeln!(io::stdout(), "{line}");
             if lines.send(line).is_err() {
                 return;
             }
