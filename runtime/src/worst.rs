@@ -110,14 +110,14 @@ impl fmt::Display for WorstCase {
 pub(crate) fn of(options: &Options) -> WorstCase {
     let tasks = options.tasks.saturating_add(options.services);
     // The future of `block_on` has a header too.
-    let headers = task::header_bytes(tasks.saturating_add(1));
+    let headers = task::worst::header_bytes(tasks.saturating_add(1));
     let files = options.sockets.map_or_else(driver::files_max, Some);
     let part = |name, bytes, bound| Part { name, bytes, bound };
     let stack = options.blocking_stack.unwrap_or_else(std_stack);
     let jobs = options.blocking_threads.saturating_add(options.blocking_queue);
     let parts = vec![
         part("task headers", Some(headers), "max_tasks, service_tasks; the run queue is in them"),
-        part("handles awaited elsewhere", Some(task::waker_bytes(tasks)), "max_tasks, service_tasks"),
+        part("handles awaited elsewhere", Some(task::worst::waker_bytes(tasks)), "max_tasks, service_tasks"),
         part(
             "task bytes",
             options.task_bytes.map(|bytes| task::body::worst_bytes(bytes, tasks)),
@@ -125,7 +125,7 @@ pub(crate) fn of(options: &Options) -> WorstCase {
         ),
         part(
             "declared bytes",
-            Some(task::declared_bytes(tasks.saturating_add(1))),
+            Some(task::worst::declared_bytes(tasks.saturating_add(1))),
             "max_tasks, service_tasks: the notes of Spawn::heap",
         ),
         part("free blocks kept", Some(task::body::cache_worst_bytes()), "a constant"),
@@ -147,7 +147,7 @@ pub(crate) fn of(options: &Options) -> WorstCase {
         ),
         part(
             "the rest",
-            Some(driver::fixed_bytes() + task::fixed_bytes()),
+            Some(driver::fixed_bytes() + task::worst::fixed_bytes()),
             "inbox, wheel, events, questions",
         ),
     ];

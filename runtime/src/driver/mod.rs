@@ -125,7 +125,7 @@ pub(crate) fn source_bytes(sources: usize) -> usize {
     table_bytes(sources, Reactor::ENTRY_BYTES)
         .saturating_add(table_bytes(sources, size_of::<IoKey>()))
         // One box is read while the next one fills.
-        .saturating_add(task::waker_bytes(sources.saturating_mul(2)).saturating_mul(2))
+        .saturating_add(task::worst::waker_bytes(sources.saturating_mul(2)).saturating_mul(2))
 }
 
 /// What a driver takes without timers and sources.

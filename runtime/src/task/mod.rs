@@ -48,6 +48,7 @@ pub(crate) mod desk;
 pub(crate) mod home;
 mod join;
 mod joiner;
+mod known;
 pub(crate) mod pages;
 mod queue;
 mod reason;
@@ -59,6 +60,8 @@ mod table;
 mod vtable;
 pub(crate) mod waiter;
 mod waker;
+#[cfg(not(anteroom_loom))]
+pub(crate) mod worst;
 
 use core::fmt;
 use core::task::{Context, Poll, Waker};
@@ -69,6 +72,7 @@ pub(crate) use home::{Home, Local, Owner, current};
 pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
 use joiner::{Joiner, JoinerKind};
+pub(crate) use known::{Known, for_each_live};
 pub use reason::WaitsFor;
 #[cfg(not(anteroom_loom))]
 pub(crate) use reason::noted;
@@ -77,13 +81,10 @@ pub(crate) use root::Root;
 pub(crate) use seed::{Plant, Seat, Seed, Whole, With};
 pub(crate) use site::Site;
 use site::SiteId;
-pub(crate) use state::Phase;
 use state::{Action, Event, Outcome, Snapshot, next};
 use vtable::VTable;
 pub(crate) use vtable::{Payload, quietly};
 
-#[cfg(not(anteroom_loom))]
-use crate::bytes::table_bytes;
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
 
 /// How many operations a task may complete in one poll before it must let others run.
@@ -373,71 +374,6 @@ impl Local {
             }
         }
     }
-}
-
-/// What the headers of so many tasks take at most, whole chunks.
-#[cfg(not(anteroom_loom))]
-pub(crate) fn header_bytes(tasks: usize) -> usize {
-    table::bytes_for(tasks, size_of::<Header>())
-}
-
-/// What a table of so many wakers takes at most: of handles that are awaited on other threads, or of sockets.
-#[cfg(not(anteroom_loom))]
-pub(crate) fn waker_bytes(wakers: usize) -> usize {
-    // A hash table has a byte of its own for each place, and is seven eighths full at most. What was taken out may make it
-    // grow once too often.
-    const PLACE_BYTES: usize = size_of::<(u64, Waker)>() + 1;
-    table_bytes(wakers.saturating_add(wakers / 7 + 1).saturating_mul(2), PLACE_BYTES)
-}
-
-/// What the notes of declared bytes take at most when there are so many tasks: a word a header.
-#[cfg(not(anteroom_loom))]
-pub(crate) fn declared_bytes(tasks: usize) -> usize {
-    table::bytes_for(tasks, size_of::<usize>())
-}
-
-/// A question that waits: its box, and the slip for its answer, without what the answer itself allocates.
-#[cfg(not(anteroom_loom))]
-const ERRAND_BYTES: usize = 512;
-
-/// What a home takes besides.
-#[cfg(not(anteroom_loom))]
-pub(crate) fn fixed_bytes() -> usize {
-    size_of::<Home>() + home::INBOX_ITEMS * 32 + desk::ERRANDS_MAX * ERRAND_BYTES
-}
-
-/// What is known of a live task, for whoever asks what fills a runtime.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
-    pub(crate) id: TaskId,
-    pub(crate) place: Place,
-    pub(crate) bytes: usize,
-    pub(crate) site: Option<Site>,
-    pub(crate) age_ns: u64,
-    pub(crate) waits_for: WaitsFor,
-    /// It is polled, or will be: it waits for nothing.
-    pub(crate) is_ready: bool,
-}
-
-/// Calls `each` with every live task. Looks at every header.
-pub(crate) fn for_each_live(local: &Local, mut each: impl FnMut(Known)) {
-    local.table.for_each(|task| {
-        let phase = task.snapshot().phase();
-        if matches!(phase, Phase::Free | Phase::Done) {
-            return;
-        }
-        let marks = task.marks.get();
-        let declared = if marks.declared() { local.table.declared(task).get() } else { 0 };
-        each(Known {
-            id: TaskId::of(task),
-            place: marks.place(),
-            bytes: task.vtable().future_bytes + declared,
-            site: local.sites.place(task.site.get()),
-            age_ns: local.age_ns(task.since.get()),
-            waits_for: task.reasons.get(),
-            is_ready: phase != Phase::Idle,
-        });
-    });
 }
 
 impl Header {
