@@ -55,12 +55,12 @@ impl<S: Seed> Asking<S> {
     }
 
     /// A place at once, if nothing stands in the way: the path that most spawns take. Else what stands there, if it was the
-    /// runtime that this thread is inside of that said no.
+    /// runtime that this thread is inside of that said no. It does not wait yet.
     #[inline(always)]
     fn at_once(self: Pin<&mut Self>) -> Result<Granted, Option<Refusal>> {
         let terms = self.terms();
         let this = self.project();
-        if !this.entry.is_fresh() || this.door.is_some() {
+        if this.door.is_some() {
             return Err(None);
         }
         let (at, admission) = here();
@@ -75,14 +75,19 @@ impl<S: Seed> Asking<S> {
         shared: bool,
         cx: &Context<'_>,
     ) -> Poll<Result<Granted, SpawnError>> {
+        if !self.entry.is_fresh() {
+            // A place that was got for nothing would never come back, so this comes before anything is asked for.
+            return poll_wait(self.project().entry, cx);
+        }
         match self.as_mut().at_once() {
             Ok(granted) => Poll::Ready(Ok(granted)),
-            Err(refusal) => self.ask_or_wait(refusal, shared, cx),
+            Err(refusal) => self.ask(refusal, shared, cx),
         }
     }
 
+    /// Asks again, or elsewhere, and waits if it must.
     #[inline(never)]
-    fn ask_or_wait(
+    fn ask(
         self: Pin<&mut Self>,
         refusal: Option<Refusal>,
         shared: bool,
@@ -90,10 +95,6 @@ impl<S: Seed> Asking<S> {
     ) -> Poll<Result<Granted, SpawnError>> {
         let terms = self.terms();
         let this = self.project();
-        if !this.entry.is_fresh() {
-            // A place that was got for nothing would never come back, so this comes before anything is asked for.
-            return poll_wait(this.entry, cx);
-        }
         match this.door {
             None => {}
             Some(door) if door.is_here() => {}
@@ -192,9 +193,12 @@ impl<P: Plant> Asking<P> {
         shared: bool,
         cx: &Context<'_>,
     ) -> Poll<Result<JoinHandle<<P::Task as Future>::Output>, SpawnError>> {
+        if !self.entry.is_fresh() {
+            return poll_wait(self.project().entry, cx).map_ok(|granted| handle::<P>(granted));
+        }
         match self.as_mut().at_once() {
             Ok(granted) => Poll::Ready(Ok(handle::<P>(granted))),
-            Err(refusal) => self.ask_or_wait(refusal, shared, cx).map_ok(|granted| handle::<P>(granted)),
+            Err(refusal) => self.ask(refusal, shared, cx).map_ok(|granted| handle::<P>(granted)),
         }
     }
 
@@ -211,7 +215,7 @@ fn handle<P: Plant>(task: Granted) -> JoinHandle<<P::Task as Future>::Output> {
     JoinHandle::new(task.expect("a plant grows into a task"))
 }
 
-#[inline]
+#[inline(always)]
 fn poll_wait<S: Seed>(entry: Pin<&mut Entry<S, Key>>, cx: &Context<'_>) -> Poll<Result<Granted, SpawnError>> {
     match entry.poll_wait(cx).expect("a spawn was polled after it was ready") {
         Poll::Pending => {
@@ -250,7 +254,7 @@ fn poll_elsewhere<S: Seed>(
 }
 
 /// Gives back a node that is this thread's to recycle.
-#[inline]
+#[inline(always)]
 fn recycle(waiter: Recycle<Key>) {
     if let Some(waiter) = waiter {
         let (_, admission) = here();
