@@ -40,5 +40,5 @@ for fault in use-after-free leak; do
     grep -q "AddressSanitizer: heap-use-after-free\|LeakSanitizer: detected memory leaks" "$CARGO_TARGET_DIR/broken.log"
 done
 
-test_all -p anteroom-limiter -p anteroom -p anteroom-tests
+test_all --no-fail-fast -p anteroom-limiter -p anteroom -p anteroom-tests
 echo "asan: no report"
