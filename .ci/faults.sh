@@ -72,6 +72,9 @@ cell eintr-connect     connect connect  error=EINTR 1 "connect: EINTR, sources +
 cell eagain-read       storm recvfrom   error=EAGAIN 1..41+2 "storm: ok, spinning: false"
 cell eagain-write      storm sendto     error=EAGAIN 1+2 "storm: ok, spinning: false"
 cell eagain-doorbell   wake  write      error=EAGAIN 2+2 "wake: 100 heard" -f
+# A ring that a signal interrupts is made again; a timer that cannot be set gives way to whole milliseconds.
+cell eintr-doorbell    wake  write      error=EINTR 2+2 "wake: 100 heard" -f
+cell einval-timerfd-set sleep timerfd_settime error=EINVAL 1+2 "sleep: 20 ended, early 0, timeouts and jobs 40" -f
 
 # What accept says is given to its caller, and the connection is there at the next call.
 accept_fails() { echo "served 20, cut off 0, accept: $1, streams: none, sources 0, files +0"; }
