@@ -1156,6 +1156,8 @@ fn futures(files: &[SourceFile]) -> Vec<String> {
 }
 
 fn read_crates() -> Vec<SourceFile> {
+    // The sources are files too, and a row would count them.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let read = ["runtime", "limiter"].into_iter().flat_map(sources);
     read.filter(|file| !file.path.starts_with("models")).collect()
 }
