@@ -66,7 +66,7 @@ impl Handle {
         crate::admission::current().map(|admission| Handle::new(admission.door()))
     }
 
-    /// [`spawn`](crate::spawn) into this runtime, from any thread and from any executor.
+    /// [`spawn`](crate::spawn()) into this runtime, from any thread and from any executor.
     ///
     /// While the runtime is full, `future` waits in this caller's frame, in one line with the runtime's own spawners, in the
     /// order in which they came.
@@ -88,11 +88,11 @@ impl Handle {
     /// `Builder::max_foreign` spawns of other threads wait.
     ///
     /// # Errors
-    /// Awaited, as [`spawn`](crate::spawn): [`SpawnError::Closed`] also when the runtime is gone, and
+    /// Awaited, as [`spawn`](crate::spawn()): [`SpawnError::Closed`] also when the runtime is gone, and
     /// [`SpawnError::QueueFull`] when as many spawns of other threads wait as may.
     ///
     /// # Cancel safety
-    /// As [`spawn`](crate::spawn).
+    /// As [`spawn`](crate::spawn()).
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Spawn<F>
     where

@@ -61,6 +61,11 @@ impl Holder {
         self.known.is_ready
     }
 
+    /// Whether a child runs in its place, for want of another: what it waits for may be what the child does.
+    pub fn lends(&self) -> bool {
+        self.known.lends
+    }
+
     /// Whether its place is one of the services'.
     pub fn is_service(&self) -> bool {
         self.known.place == Place::Service

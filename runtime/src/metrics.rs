@@ -36,6 +36,8 @@ pub struct Metrics {
     pub waiting: usize,
     /// The most that ever waited at once.
     pub waiting_peak: usize,
+    /// Children that run in their spawner's place now, since there was no other.
+    pub in_place: usize,
     /// Headers in use, 64 bytes each: live tasks, finished ones whose handle is kept, and the future of `block_on`.
     pub headers: usize,
     /// Headers that take memory, in use or not; those beyond go back to the system before a long wait.
@@ -63,6 +65,7 @@ impl From<Counts> for Metrics {
             services_live,
             waiting,
             waiting_peak,
+            in_place,
         } = counts;
         Metrics {
             tasks_max,
@@ -73,6 +76,7 @@ impl From<Counts> for Metrics {
             services_live,
             waiting,
             waiting_peak,
+            in_place,
             ..Metrics::default()
         }
     }

@@ -35,7 +35,7 @@ const BESIDES: [(&str, &str); 3] = [
 
 /// Crates that only some parts meet.
 const CRATES: [(&str, &[&str]); 7] = [
-    ("anteroom_limiter", &["admission.rs"]),
+    ("anteroom_limiter", &["admission/"]),
     ("mio", &["driver/", "net/"]),
     ("slab", &["driver/"]),
     ("libc", &["driver/", "task/pages.rs"]),

@@ -99,7 +99,7 @@ rows! {
     SpawnLocal<Plain>: NO NO NO;
     SpawnLocal<Local>: NO NO NO;
     SpawnWith<fn() -> Plain, Plain>: YES NO NO;
-    SpawnWith<fn() -> Local, Local>: YES NO NO;
+    SpawnWith<fn() -> Local, Local>: NO NO NO;
     Reserve: YES NO NO;
     Reservation: YES YES YES;
     Join<Spawn<Plain>, u8>: YES NO NO;

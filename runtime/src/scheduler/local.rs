@@ -87,6 +87,11 @@ impl Scheduler {
             }
             self.take_inbox(park);
             if self.local.queue.is_empty() {
+                if self.admission.unstick((self.home, self.local)) {
+                    // Somebody runs a child in its own place. The driver has its turn all the same.
+                    polls_max = park.turn();
+                    continue;
+                }
                 park.park(&|| self.home.shared.inbox.prepare_sleep());
                 self.home.shared.inbox.wake_up();
                 self.take_inbox(park);

@@ -11,12 +11,13 @@
 //! `mod.rs`, the fronts.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
 use super::{SpawnError, here};
-use crate::admission::{Admission, Door, Key, Refusal};
+use crate::admission::{Admission, Door, Key, Refusal, SpawnWaiter};
+use crate::task::in_place::finished;
 use crate::task::waiter::{Ended, Entry, Recycle};
 use crate::task::{
     self, Header, Home, JoinHandle, Local, Place, Plant, Seed, Site, Terms, WaitsFor, quietly, waits_for,
@@ -41,6 +42,11 @@ impl<S: Seed> Asking<S> {
     #[inline(always)]
     pub(crate) fn new(seed: S, site: Site, door: Option<Door>) -> Self {
         Self { entry: Entry::new(seed), declared: 0, site, door }
+    }
+
+    /// Sets that it runs in its spawner's place rather than wait; it was not polled yet.
+    pub(crate) fn or_in_place(&mut self) {
+        self.entry.or_in_place();
     }
 
     /// Sets what it will take beyond its size; it was not polled yet.
@@ -77,7 +83,11 @@ impl<S: Seed> Asking<S> {
     ) -> Poll<Result<Granted, SpawnError>> {
         if !self.entry.is_fresh() {
             // A place that was got for nothing would never come back, so this comes before anything is asked for.
-            return poll_wait(self.project().entry, cx);
+            let polled = poll_wait(self.project().entry, cx);
+            if polled.is_pending() {
+                waits_for(WaitsFor::ADMISSION);
+            }
+            return polled;
         }
         match self.as_mut().at_once() {
             Ok(granted) => Poll::Ready(Ok(granted)),
@@ -118,7 +128,7 @@ impl<S: Seed> Asking<S> {
                 this.entry.wait(waiter, shared, terms, waker);
                 // From now on it is this runtime's, wherever it is polled next.
                 *this.door = Some(admission.door());
-                admission.enqueue(at.1, waiter);
+                admission.enqueue(at.1, waiter, admission.spot(at.1));
                 waits_for(WaitsFor::ADMISSION);
                 return Poll::Pending;
             }
@@ -191,22 +201,123 @@ impl<P: Plant> Asking<P> {
     pub(crate) fn poll_task(
         mut self: Pin<&mut Self>,
         shared: bool,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<JoinHandle<<P::Task as Future>::Output>, SpawnError>> {
         if !self.entry.is_fresh() {
-            return poll_wait(self.project().entry, cx).map_ok(|granted| handle::<P>(granted));
+            return self.poll_on(cx).map_ok(|granted| handle::<P>(granted));
         }
         match self.as_mut().at_once() {
             Ok(granted) => Poll::Ready(Ok(handle::<P>(granted))),
+            Err(refusal) if self.entry.is_for_in_place() => self.ask_in_place(refusal, shared, cx),
             Err(refusal) => self.ask(refusal, shared, cx).map_ok(|granted| handle::<P>(granted)),
         }
     }
 
+    /// Runs the child in the spawner's place, if there is no room and it may be lent now, and else goes on to ask.
+    #[cold]
+    fn ask_in_place(
+        mut self: Pin<&mut Self>,
+        refusal: Option<Refusal>,
+        shared: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<JoinHandle<<P::Task as Future>::Output>, SpawnError>> {
+        let is_full = |refusal| matches!(refusal, Refusal::Full | Refusal::Queued);
+        let polled = match refusal {
+            // By way of a handle, it was not asked yet.
+            None if self.door.is_some_and(|door| door.is_here()) => {
+                let bytes = self.terms().bytes;
+                let (at, admission) = here();
+                match admission.try_admit(at, bytes) {
+                    Ok(()) => {
+                        let terms = self.terms();
+                        Poll::Ready(Ok(self.project().entry.grow(at, terms)))
+                    }
+                    Err(refusal) => return self.ask_in_place(Some(refusal), shared, cx),
+                }
+            }
+            Some(refusal) if is_full(refusal) => {
+                let (at, admission) = here();
+                match admission.lend_at_once(at.1, P::bytes_in_place(self.terms().bytes)) {
+                    None => self.ask(Some(refusal), shared, cx),
+                    Some(waiter) => {
+                        let this = self.as_mut().project();
+                        *this.door = Some(admission.door());
+                        let nobody = this.entry.begin_in_place(waiter);
+                        debug_assert!(nobody.is_none());
+                        self.poll_in_place(waiter, cx)
+                    }
+                }
+            }
+            refusal => self.ask(refusal, shared, cx),
+        };
+        polled.map_ok(|granted| handle::<P>(granted))
+    }
+
+    /// Looks whether the wait is over, or polls the child in place.
+    #[inline(always)]
+    fn poll_on(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Granted, SpawnError>> {
+        match self.entry.lends_with() {
+            Some(waiter) => self.poll_in_place(waiter, cx),
+            None => self.poll_waiting(cx),
+        }
+    }
+
+    #[inline(always)]
+    fn poll_waiting(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Granted, SpawnError>> {
+        let polled = poll_wait(self.as_mut().project().entry, cx);
+        if polled.is_ready() { polled } else { self.look_for_offer(cx) }
+    }
+
+    /// It goes on to wait, unless it was offered to run its child in place.
+    #[inline(never)]
+    fn look_for_offer(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Granted, SpawnError>> {
+        let waiter = self.entry.waits_with().expect("it waits");
+        if let Some((at, admission)) = inside().filter(|_| waiter.is_here()) {
+            if admission.take_offer(at, waiter) {
+                let old = self.as_mut().project().entry.begin_in_place(waiter);
+                // It is the waker of this very poll, mostly.
+                quietly(|| drop(old));
+                return self.poll_in_place(waiter, cx);
+            }
+        }
+        waits_for(WaitsFor::ADMISSION);
+        Poll::Pending
+    }
+
+    /// Polls the child in place; away from its runtime there is nothing that could make a task's handle of it, and it ends.
+    #[inline(never)]
+    fn poll_in_place(
+        mut self: Pin<&mut Self>,
+        waiter: &'static SpawnWaiter,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Granted, SpawnError>> {
+        let lent = inside().filter(|(_, admission)| waiter.is_here() && admission.is_lent_here(waiter));
+        let Some((at, admission)) = lent else {
+            self.stop();
+            return Poll::Ready(Err(SpawnError::Closed));
+        };
+        let entry = self.as_mut().project().entry;
+        let result = ready!(entry.poll_in_place(waiter, admission.lender(), cx));
+        admission.end_lending(at, waiter);
+        Poll::Ready(Ok(Some(finished::<P>(at, self.site, result))))
+    }
+
+    /// Ends a child that runs in place: its place may be lent again, and then it is dropped.
+    fn stop(mut self: Pin<&mut Self>) {
+        let Some(waiter) = self.entry.lends_with() else { return };
+        match inside().filter(|_| waiter.is_here()) {
+            Some((at, admission)) => admission.end_lending(at, waiter),
+            None => self.as_mut().project().entry.give_back_lent(waiter),
+        }
+        self.project().entry.drop_in_place();
+    }
+
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
-    pub(crate) fn abandon(self: Pin<&mut Self>) {
-        if let Some(granted) = self.leave() {
+    pub(crate) fn abandon(mut self: Pin<&mut Self>) {
+        if let Some(granted) = self.as_mut().leave() {
             handle::<P>(granted).abort();
         }
+        self.stop();
     }
 }
 
@@ -218,17 +329,14 @@ fn handle<P: Plant>(task: Granted) -> JoinHandle<<P::Task as Future>::Output> {
 #[inline(always)]
 fn poll_wait<S: Seed>(entry: Pin<&mut Entry<S, Key>>, cx: &Context<'_>) -> Poll<Result<Granted, SpawnError>> {
     match entry.poll_wait(cx).expect("a spawn was polled after it was ready") {
-        Poll::Pending => {
-            waits_for(WaitsFor::ADMISSION);
-            Poll::Pending
-        }
+        Poll::Pending => Poll::Pending,
         Poll::Ready(Ended::Admitted(task, waiter)) => {
             recycle(waiter);
             Poll::Ready(Ok(task))
         }
         Poll::Ready(Ended::Refused(why, waiter)) => {
             recycle(waiter);
-            Poll::Ready(Err(crate::admission::Turned::from(why).into()))
+            Poll::Ready(Err(why.into()))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::admission::{Refusal, Turned};
+use crate::task::waiter::Refused;
 
 /// Why a spawn that would have waited failed.
 ///
@@ -18,6 +19,9 @@ pub enum SpawnError {
     ExceedsLimit,
     /// As many spawners wait as may: `Builder::max_waiting`, or `Builder::max_foreign` for those on other threads.
     QueueFull,
+    /// There will be no room unless a child runs in its spawner's place, and as many as may run so already, each in the frame
+    /// of the one before: 4,096.
+    TooDeep,
 }
 
 impl From<Turned> for SpawnError {
@@ -30,12 +34,23 @@ impl From<Turned> for SpawnError {
     }
 }
 
+impl From<Refused> for SpawnError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Closed => SpawnError::Closed,
+            Refused::QueueFull => SpawnError::QueueFull,
+            Refused::TooDeep => SpawnError::TooDeep,
+        }
+    }
+}
+
 impl SpawnError {
     pub(super) fn text(self) -> &'static str {
         match self {
             SpawnError::Closed => "the runtime is shutting down",
             SpawnError::ExceedsLimit => "the task asks for more than max_task_bytes",
             SpawnError::QueueFull => "as many spawners wait as may",
+            SpawnError::TooDeep => "4,096 children run in their spawner's place, one inside the other",
         }
     }
 }

@@ -63,10 +63,21 @@ use crate::task::{self, JoinHandle, Place, Terms, Whole, With};
 ///
 /// # Cancel safety
 /// Dropped while it waits, `future` is dropped unpolled. Dropped after it was admitted and before it was told so, its task
-/// is aborted, and may have run by then; who must know that nothing ran uses [`reserve`].
+/// is aborted, and may have run by then; who must know that nothing ran uses [`reserve`](reserve()).
 ///
 /// # Deadlock
-/// A task that holds the last place and waits for a child that cannot get in waits for ever.
+/// Tasks that hold all places and wait for room for their children, or for one another, do not wait for ever: when nothing
+/// else can move, the first in line whose spawner has a place runs its child there, in the spawner's own frame, polled with
+/// the spawner, and gives the handle of a finished task. The limit holds, and nothing is allocated. That is when all who have
+/// a place are known to wait for room or for tasks; or when, whatever they wait for, no task waits for a timer, a socket or a
+/// blocking job. The future of `block_on`, services, other threads, and [`reserve`](reserve()) have no place to lend, and keep their
+/// turn.
+///
+/// Not helped, and shown by [`holders`](crate::holders()): a child in place that needs its spawner to go on, since the spawner
+/// waits for the child; a channel, or another thing that this crate does not know, that only a task could fill which gets no
+/// room, while others wait for a timer or a socket; tasks that join each other in a circle; whoever holds a reservation and
+/// waits for room; a child that declares more bytes ([`Spawn::heap`]) than are free. Recursion deeper than 4,096 children, each
+/// in the frame of the one before, is [`SpawnError::TooDeep`]; each takes a poll's part of the thread's stack.
 #[inline(always)]
 #[track_caller]
 pub fn spawn<F>(future: F) -> Spawn<F>
@@ -344,6 +355,34 @@ macro_rules! front {
                 self
             }
 
+            /// Rather than wait while there is no room, runs the task where it is: in this future, in the place of the task that
+            /// awaits it, polled whenever this is; awaited, this gives the handle of a finished task then. For recursion that
+            /// prefers to go on over going wide. While another child runs in that place already, or if whoever awaits has
+            /// none (the future of `block_on`, a service, another thread), it waits as without this.
+            ///
+            /// ```
+            /// fn sum(numbers: std::ops::Range<u64>) -> std::pin::Pin<Box<dyn Future<Output = u64> + Send>> {
+            ///     Box::pin(async move {
+            ///         let middle = numbers.start.midpoint(numbers.end);
+            ///         if middle == numbers.start {
+            ///             return numbers.start;
+            ///         }
+            ///         let left = anteroom::spawn(sum(numbers.start..middle)).or_in_place().join();
+            ///         left.await.unwrap() + sum(middle..numbers.end).await
+            ///     })
+            /// }
+            ///
+            /// let runtime = anteroom::Runtime::builder().max_tasks(2).build().unwrap();
+            /// runtime.block_on(async {
+            ///     let root = anteroom::spawn(sum(0..100)).await.unwrap();
+            ///     assert_eq!(root.await.unwrap(), 4_950);
+            /// });
+            /// ```
+            pub fn or_in_place(mut self) -> Self {
+                self.asking.or_in_place();
+                self
+            }
+
             /// Admits and joins in one: awaited, gives the task's output.
             ///
             /// ```
@@ -381,7 +420,8 @@ macro_rules! front {
                 }
             }
 
-            /// Leaves the line and takes back what waited; `None` if it was admitted, and then its task is aborted.
+            /// Leaves the line and takes back what waited; `None` if it was admitted, and then its task is aborted, or runs in
+            /// place, and then it is dropped there.
             ///
             /// ```
             /// anteroom::block_on(async {

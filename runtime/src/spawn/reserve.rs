@@ -40,7 +40,7 @@ use crate::task::{self, JoinHandle, Place, Seat, Site, Terms};
 /// A reservation counts as a live task, and waits in the same line.
 ///
 /// # Errors
-/// As [`spawn`](crate::spawn).
+/// As [`spawn`](crate::spawn()).
 ///
 /// # Panics
 /// When polled outside a runtime.

@@ -24,14 +24,14 @@
 //! owner takes it only when it is told to.
 //!
 //! # Read next
-//! `../admission.rs`, the owner's side.
+//! `../admission/`, the owner's side.
 
 use core::pin::Pin;
 use core::task::Waker;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::thread::ThreadId;
 
-use super::waiter::{Arrival, Entry, Refused, Waiter};
+use super::waiter::{Arrival, Entry, Waiter};
 use super::{Home, Seed, Terms};
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
@@ -476,15 +476,6 @@ pub(crate) enum Turned {
     Closed,
     ExceedsLimit,
     QueueFull,
-}
-
-impl From<Refused> for Turned {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Closed => Turned::Closed,
-            Refused::QueueFull => Turned::QueueFull,
-        }
-    }
 }
 
 fn wake_all(wakers: Vec<(u64, Waker)>) {

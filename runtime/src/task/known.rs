@@ -1,10 +1,11 @@
-//! What the headers of one home tell of its tasks.
+//! What the headers of one home tell of its tasks: to whoever asks what fills a runtime, and to whoever must decide whether
+//! anything in it can still move.
 //!
 //! # Read next
 //! `../holders.rs`, which shows it.
 
 use super::state::Phase;
-use super::{Local, Place, Site, TaskId, WaitsFor};
+use super::{Header, Local, Place, Site, TaskId, WaitsFor};
 
 /// What is known of a live task, for whoever asks what fills a runtime.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Known {
     pub(crate) waits_for: WaitsFor,
     /// It is polled, or will be: it waits for nothing.
     pub(crate) is_ready: bool,
+    /// A child runs in its place.
+    pub(crate) lends: bool,
 }
 
 /// Calls `each` with every live task. Looks at every header.
@@ -36,6 +39,34 @@ pub(crate) fn for_each_live(local: &Local, mut each: impl FnMut(Known)) {
             age_ns: local.age_ns(task.since.get()),
             waits_for: task.reasons.get(),
             is_ready: phase != Phase::Idle,
+            lends: marks.lends(),
         });
     });
+}
+
+impl Header {
+    /// Whether it is a task that will go on, as far as is known, or may: with a place, and not stuck.
+    pub(crate) fn holds_and_moves(&self) -> bool {
+        self.holds() && !self.is_stuck()
+    }
+
+    /// Whether it is a live task with a place.
+    pub(crate) fn holds(&self) -> bool {
+        !matches!(self.snapshot().phase(), Phase::Done | Phase::Free)
+            && self.marks.get().place() == Place::Task
+    }
+
+    /// Whether all that it waits for, as far as is known, is room or another task.
+    fn is_stuck(&self) -> bool {
+        self.snapshot().phase() == Phase::Idle && self.reasons.get().is_inside()
+    }
+
+    /// Whether it is alive, whatever its place, and waits for a timer, a socket or a blocking job; or is about to be polled.
+    pub(crate) fn is_armed(&self) -> bool {
+        match self.snapshot().phase() {
+            Phase::Done | Phase::Free => false,
+            Phase::Idle => self.reasons.get().is_outside(),
+            Phase::Scheduled | Phase::Running | Phase::Notified => true,
+        }
+    }
 }

@@ -41,11 +41,13 @@
 //! costs less than 8.
 //!
 //! # Read next
-//! `state.rs`, then `home.rs`, `table.rs`, `body.rs`, `vtable.rs`, `waker.rs`, `join.rs`, `waiter.rs`, `desk.rs`.
+//! `state.rs`, then `home.rs`, `table.rs`, `body.rs`, `vtable.rs`, `waker.rs`, `join.rs`, `waiter.rs`,
+//! `in_place.rs`, `desk.rs`.
 
 pub(crate) mod body;
 pub(crate) mod desk;
 pub(crate) mod home;
+pub(crate) mod in_place;
 mod join;
 mod joiner;
 mod known;
@@ -119,8 +121,8 @@ pub(crate) struct Terms {
     pub(crate) site: Site,
 }
 
-/// Three things about a task in one byte: its place, whether it declared more bytes than its size, and the kind of its
-/// joiner. All zero for a header that was never used.
+/// Four things about a task in one byte: its place, whether it declared more bytes than its size, whether a child runs in its
+/// place, and the kind of its joiner. All zero for a header that was never used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Marks(u8);
 
@@ -130,6 +132,7 @@ impl Marks {
     const PLACE_SHIFT: u8 = 2;
     const PLACE: u8 = 0b11 << Self::PLACE_SHIFT;
     const DECLARED: u8 = 1 << 4;
+    const LENDS: u8 = 1 << 5;
 
     /// Of a new task, which nobody joins yet.
     #[inline(always)]
@@ -149,6 +152,14 @@ impl Marks {
     #[inline(always)]
     const fn declared(self) -> bool {
         self.0 & Self::DECLARED != 0
+    }
+
+    const fn lends(self) -> bool {
+        self.0 & Self::LENDS != 0
+    }
+
+    const fn with_lends(self, lends: bool) -> Self {
+        Marks(if lends { self.0 | Self::LENDS } else { self.0 & !Self::LENDS })
     }
 
     #[inline(always)]

@@ -85,6 +85,16 @@ impl WaitsFor {
         self.0 == 0
     }
 
+    /// Nothing but room, or other tasks.
+    pub(super) const fn is_inside(self) -> bool {
+        !self.unknown() && self.0 & !(Self::ADMISSION.0 | Self::JOIN.0) == 0
+    }
+
+    /// Something that comes from outside of the runtime's tasks, and that the runtime knows of.
+    pub(super) const fn is_outside(self) -> bool {
+        self.has(Self::TIMER.and(Self::IO).and(Self::BLOCKING))
+    }
+
     const fn and(self, other: WaitsFor) -> WaitsFor {
         WaitsFor(self.0 | other.0)
     }

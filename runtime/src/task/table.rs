@@ -233,6 +233,12 @@ impl Table {
         self.visit(f, |piece| piece.is_linked);
     }
 
+    /// The first header for which `f` holds.
+    pub(crate) fn find(&self, f: impl Fn(&'static Header) -> bool) -> Option<&'static Header> {
+        let pieces = self.pieces.borrow();
+        pieces.iter().filter(|piece| piece.is_linked).flat_map(|piece| piece.headers).find(|header| f(header))
+    }
+
     /// Calls `f` with every header there is: also one whose memory was given back may have been asked for something, by a
     /// stale waker on another thread.
     pub(crate) fn for_each_ever(&self, f: impl FnMut(&'static Header)) {

@@ -117,7 +117,7 @@ unsafe fn drop_future<F: Future>(task: &'static Header, local: &Local) -> Option
 
 /// Stores what the task ended with, or drops it if there is no handle to take it. The body is empty before.
 #[inline(always)]
-fn store<T>(task: &'static Header, local: &Local, result: Result<T, Payload>) -> Outcome {
+pub(super) fn store<T>(task: &'static Header, local: &Local, result: Result<T, Payload>) -> Outcome {
     let wanted = task.snapshot().has_handle();
     match result {
         Ok(output) => {

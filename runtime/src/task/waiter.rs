@@ -16,9 +16,11 @@
 //! | `DONE` | a task; `child` says which | the frame reads it and gives the node back |
 //! | `REFUSED` | in the frame, for good: it will not be admitted | the same |
 //! | `CANCELLED` | the frame's, which drops it | the owner takes the node out of the ledger |
+//! | `LENT` | in the frame, for good: it runs there, see `in_place.rs` | the frame gives the node back when it has ended |
 //!
-//! Who loses against the owner waits for `DONE`: the owner is between a swap and a store with an allocation and a copy in
-//! between. A frame that never leaves its thread (`spawn_local`) moves the claim by plain loads and stores.
+//! Who loses against the owner waits until it is `TAKEN` no more: the owner is between a swap and a store with an
+//! allocation and a copy in between; or it took the waker out, for an offer, and then the claim is `WAITING` again. A frame
+//! that never leaves its thread (`spawn_local`) moves the claim by plain loads and stores.
 //!
 //! # Invariants
 //! - [WAIT-1] While the claim is `WAITING` or `BUSY`, `frame` points into a pinned `Entry<S>` whose seed is there, and
@@ -31,7 +33,7 @@
 //! A lock in each node: two locked instructions an admission that waited, where the swap is one.
 //!
 //! # Read next
-//! `../admission.rs`, which keeps the nodes in order.
+//! `in_place.rs`, for a child that gets no room; `../admission/`, which keeps the nodes in order.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomPinned;
@@ -40,7 +42,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use super::desk::Desk;
-use super::{Header, Home, Local, Place, Seed, Site, Terms};
+use super::{Header, Home, Local, Place, Seed, Site, Terms, in_place};
 use crate::sync::{AtomicU32, Cell, Ordering, yield_thread};
 
 const WAITING: u32 = 0;
@@ -49,6 +51,7 @@ const TAKEN: u32 = 2;
 const DONE: u32 = 3;
 const REFUSED: u32 = 4;
 const CANCELLED: u32 = 5;
+const LENT: u32 = 6;
 
 type Admit = unsafe fn(*const (), (&'static Home, &Local), Terms) -> Option<&'static Header>;
 
@@ -66,6 +69,8 @@ pub(crate) struct Waiter<K: 'static> {
     site: Cell<Option<Site>>,
     /// When it came, on the owner's clock.
     pub(crate) since_ns: Cell<u64>,
+    /// Where it was parked, and its part in lending; the owner's, see `in_place.rs`.
+    pub(super) lending: in_place::Node<K>,
     /// Why it was refused, when it was.
     refusal: Cell<Refused>,
     pub(crate) key: Cell<Option<K>>,
@@ -83,6 +88,7 @@ pub(crate) struct Waiter<K: 'static> {
 pub(crate) enum Refused {
     Closed,
     QueueFull,
+    TooDeep,
 }
 
 /// Where the node of a frame elsewhere is, on its way to the owner.
@@ -96,7 +102,7 @@ pub(super) enum Arrival {
     Left,
 }
 
-// SAFETY: [WAIT-1] [WAIT-2] the claim says who may touch the cells: the owner, and the frame's thread where the table in
+// SAFETY: [WAIT-1] [WAIT-2] [PLACE-2] the claim says who may touch the cells: the owner, and the frame's thread where the table in
 // the module's doc gives it something to do.
 unsafe impl<K: Send> Sync for Waiter<K> {}
 
@@ -121,6 +127,7 @@ impl<K: Copy + Send> Waiter<K> {
             bytes: Cell::new(0),
             site: Cell::new(None),
             since_ns: Cell::new(0),
+            lending: in_place::Node::new(),
             refusal: Cell::new(Refused::Closed),
             key: Cell::new(None),
             next: Cell::new(None),
@@ -142,6 +149,12 @@ impl<K: Copy + Send> Waiter<K> {
     pub(crate) fn is_cancelled(&self) -> bool {
         // Ordering: Relaxed; the desk's lock came in between.
         self.claim.load(Ordering::Relaxed) == CANCELLED
+    }
+
+    /// Whether its frame ran in place until it was dropped; read when it comes back from the desk.
+    pub(crate) fn was_lent(&self) -> bool {
+        // Ordering: Relaxed; the desk's lock came in between.
+        self.claim.load(Ordering::Relaxed) == LENT
     }
 
     /// Whether it belongs to the desk.
@@ -204,6 +217,41 @@ impl<K: Copy + Send> Waiter<K> {
         waker
     }
 
+    /// The owner takes out the waker, to tell the frame of an offer; the frame leaves another with its next poll, as whoever
+    /// was woken does. `None` if there is nobody to tell now.
+    pub(crate) fn call(&'static self) -> Option<Waker> {
+        if self.shared.get() {
+            if !self.exchange(WAITING, TAKEN) {
+                return None;
+            }
+            let waker = self.waker.take();
+            self.settle(WAITING);
+            return waker;
+        }
+        // Ordering: Relaxed; frame and owner are one thread.
+        let waits = self.claim.load(Ordering::Relaxed) == WAITING;
+        if waits { self.waker.take() } else { None }
+    }
+
+    /// The frame, which waits and is being polled on the owner's thread, begins to run in place. Who was to be woken.
+    pub(super) fn lend(&self) -> Option<Waker> {
+        // Ordering: Relaxed; the owner is this thread, and the frame is borrowed by the poll: nobody else looks.
+        debug_assert_eq!(self.claim.load(Ordering::Relaxed), WAITING);
+        self.claim.store(LENT, Ordering::Relaxed);
+        self.waker.take()
+    }
+
+    /// As [`lend`](Self::lend), of a node that did not wait.
+    pub(super) fn lend_fresh(&self) {
+        // Ordering: Relaxed; nobody has it yet.
+        self.claim.store(LENT, Ordering::Relaxed);
+    }
+
+    /// Whether the owner's thread is inside its runtime here.
+    pub(crate) fn is_here(&self) -> bool {
+        self.desk.home.local().is_some()
+    }
+
     fn settle(&self, claim: u32) {
         // Ordering: Release; pairs with the Acquire in `settled`, so that the frame sees `child`, and sees its memory given
         // up: after this store the owner touches neither frame nor node.
@@ -228,7 +276,7 @@ impl<K: Copy + Send> Waiter<K> {
     }
 
     /// Gives the node back to the owner, from wherever the frame is. `None` on the owner's thread: the caller recycles it.
-    fn give_back(&'static self, is_cancelled: bool) -> Option<&'static Waiter<K>> {
+    pub(super) fn give_back(&'static self, is_cancelled: bool) -> Option<&'static Waiter<K>> {
         if self.desk.home.local().is_some() {
             return Some(self);
         }
@@ -251,41 +299,71 @@ pub(crate) type Recycle<K> = Option<&'static Waiter<K>>;
 /// A node whose frame left the line, if it is the caller's to recycle, and who was to be woken.
 type Cancelled<K> = (Recycle<K>, Option<Waker>);
 
-enum Stage<K: 'static> {
-    /// Not polled yet: the future is here.
-    Fresh,
+pub(super) enum Stage<K: 'static> {
+    /// Not polled yet: the future is here. Whether it is to run in place rather than wait.
+    Fresh {
+        or_in_place: bool,
+    },
     Waiting(&'static Waiter<K>),
+    /// The future is here, and runs here.
+    InPlace(&'static Waiter<K>),
     /// The future has left.
     Gone,
 }
 
+impl<K> Clone for Stage<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Stage<K> {}
+
 /// The frame of a spawn: it holds what is to become a task until there is room.
-pub(crate) struct Entry<S, K: 'static> {
+pub(crate) struct Entry<S: Seed, K: 'static> {
     /// In a cell, because the owner moves it out behind the frame's back.
-    seed: UnsafeCell<MaybeUninit<S>>,
+    pub(super) seed: UnsafeCell<MaybeUninit<S>>,
+    /// Where the future lies, if it runs in place and not in `seed`.
+    pub(super) stand: S::Stand,
     stage: Stage<K>,
     _pinned: PhantomPinned,
 }
 
 impl<S: Seed, K: Copy + Send> Entry<S, K> {
     pub(crate) fn new(seed: S) -> Self {
-        Self { seed: UnsafeCell::new(MaybeUninit::new(seed)), stage: Stage::Fresh, _pinned: PhantomPinned }
+        let seed = UnsafeCell::new(MaybeUninit::new(seed));
+        let stage = Stage::Fresh { or_in_place: false };
+        Self { seed, stand: S::Stand::default(), stage, _pinned: PhantomPinned }
     }
 
-    fn stage(self: Pin<&mut Self>) -> &mut Stage<K> {
+    pub(super) fn stage(self: Pin<&mut Self>) -> &mut Stage<K> {
         // SAFETY: the stage is not pinned; only the future's place in the frame matters to others.
         unsafe { &mut self.get_unchecked_mut().stage }
     }
 
+    pub(super) fn stage_now(&self) -> Stage<K> {
+        self.stage
+    }
+
     /// Whether nothing has happened to it yet.
     pub(crate) fn is_fresh(&self) -> bool {
-        matches!(self.stage, Stage::Fresh)
+        matches!(self.stage, Stage::Fresh { .. })
+    }
+
+    /// Sets that it is to run in place rather than wait; it is fresh.
+    pub(crate) fn or_in_place(&mut self) {
+        self.stage = Stage::Fresh { or_in_place: true };
+    }
+
+    /// Whether it is fresh, and to run in place rather than wait.
+    pub(crate) fn is_for_in_place(&self) -> bool {
+        matches!(self.stage, Stage::Fresh { or_in_place: true })
     }
 
     /// Moves the future out of a frame that does not wait; `None` if it has left.
     pub(crate) fn take(mut self: Pin<&mut Self>) -> Option<S> {
         match core::mem::replace(self.as_mut().stage(), Stage::Gone) {
-            Stage::Fresh => {
+            Stage::Fresh { .. } => {
                 // SAFETY: [WAIT-2] fresh: the future is here and nobody else's; the stage says from now on that it is gone.
                 Some(unsafe { self.seed.get().cast::<S>().read() })
             }
@@ -328,6 +406,7 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
         // Word by word: copied as a whole, what has just been written in words would have to wait for itself.
         waiter.bytes.set(terms.bytes);
         waiter.site.set(Some(terms.site));
+        waiter.lending.begin(S::bytes_in_place(terms.bytes));
         waiter.child.set(None);
         waiter.waker.set(Some(waker));
         // Ordering: Release; pairs with the AcqRel steps of the other side, which finds the fields above.
@@ -354,7 +433,7 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
             *self.stage() = Stage::Gone;
             Ended::Admitted(waiter.child.take(), waiter.give_back(false))
         } else {
-            *self.stage() = Stage::Fresh;
+            *self.stage() = Stage::Fresh { or_in_place: false };
             Ended::Refused(waiter.refusal.get(), waiter.give_back(false))
         }))
     }
@@ -363,18 +442,8 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
     /// out of the ledger if it is its to recycle, and the waker, for it to drop; or the future had just been admitted.
     pub(crate) fn cancel(mut self: Pin<&mut Self>) -> Option<Result<Cancelled<K>, Ended<K>>> {
         let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
-        let cancelled = if waiter.shared.get() {
-            waiter.exchange(WAITING, CANCELLED)
-        } else {
-            // Ordering: Relaxed; frame and owner are one thread.
-            let waits = waiter.claim.load(Ordering::Relaxed) == WAITING;
-            if waits {
-                waiter.claim.store(CANCELLED, Ordering::Relaxed);
-            }
-            waits
-        };
-        if cancelled {
-            *self.stage() = Stage::Fresh;
+        if waiter.cancel() {
+            *self.stage() = Stage::Fresh { or_in_place: false };
             let waker = waiter.waker.take();
             return Some(Ok((waiter.give_back(true), waker)));
         }
@@ -387,6 +456,25 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
 }
 
 impl<K: Copy + Send> Waiter<K> {
+    /// The frame leaves; false if the wait has ended.
+    fn cancel(&self) -> bool {
+        if !self.shared.get() {
+            // Ordering: Relaxed; frame and owner are one thread.
+            let waits = self.claim.load(Ordering::Relaxed) == WAITING;
+            if waits {
+                self.claim.store(CANCELLED, Ordering::Relaxed);
+            }
+            return waits;
+        }
+        while !self.exchange(WAITING, CANCELLED) {
+            if self.settled().is_some() {
+                return false;
+            }
+            // The owner only took the waker out.
+        }
+        true
+    }
+
     /// The owner's thread wants to be woken, and nobody else is at the waker; the claim if the wait ended instead.
     fn watch_local(&self, new: &Waker) -> Option<u32> {
         let old = self.waker.take();
@@ -406,8 +494,12 @@ impl<K: Copy + Send> Waiter<K> {
     /// Another thread wants to be woken; the claim if the wait ended instead.
     fn watch_foreign(&self, new: &Waker) -> Option<u32> {
         let new = new.clone();
-        if !self.exchange(WAITING, BUSY) {
-            return self.settled();
+        while !self.exchange(WAITING, BUSY) {
+            let ended = self.settled();
+            if ended.is_some() {
+                return ended;
+            }
+            // The owner only took the waker out, which may have been for the last time.
         }
         let old = self.waker.replace(Some(new));
         if self.exchange(BUSY, WAITING) {
@@ -421,10 +513,13 @@ impl<K: Copy + Send> Waiter<K> {
     }
 }
 
-impl<S, K: 'static> Drop for Entry<S, K> {
+impl<S: Seed, K: 'static> Drop for Entry<S, K> {
     fn drop(&mut self) {
-        debug_assert!(!matches!(self.stage, Stage::Waiting(_)), "its front ends the wait first");
-        if matches!(self.stage, Stage::Fresh) {
+        debug_assert!(
+            matches!(self.stage, Stage::Fresh { .. } | Stage::Gone),
+            "its front ends the wait first"
+        );
+        if matches!(self.stage, Stage::Fresh { .. }) {
             // SAFETY: [WAIT-2] fresh: the future is here, was never polled, and is nobody else's.
             unsafe { self.seed.get_mut().assume_init_drop() }
         }

@@ -27,7 +27,9 @@
 //! polled again keeps it empty for ever.
 //!
 //! # Read next
-//! `spawn.rs`, the front door.
+//! `lending.rs`, for when nobody can be let in; `../spawn/`, the front door.
+
+mod lending;
 
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
@@ -37,6 +39,8 @@ pub(crate) use anteroom_limiter::{Key, Refusal};
 #[cfg(not(anteroom_loom))]
 pub(crate) use anteroom_limiter::{OwnedPermit, Semaphore};
 
+use self::lending::Lending;
+pub(crate) use self::lending::Spot;
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
 use crate::sync::{Scope, scoped_local};
@@ -86,6 +90,7 @@ pub(crate) struct Counts {
     pub(crate) services_live: usize,
     pub(crate) waiting: usize,
     pub(crate) waiting_peak: usize,
+    pub(crate) in_place: usize,
 }
 
 /// Admission to one runtime; the owner's alone.
@@ -105,6 +110,7 @@ pub(crate) struct Admission {
     is_awaited: Cell<bool>,
     /// The runtime is being dropped: not even reserved places become tasks.
     is_ending: Cell<bool>,
+    lending: Lending,
 }
 
 scoped_local! {
@@ -139,6 +145,7 @@ impl Admission {
             epoch: Cell::new(0),
             is_awaited: Cell::new(false),
             is_ending: Cell::new(false),
+            lending: Lending::new(),
         })
     }
 
@@ -154,6 +161,7 @@ impl Admission {
         self.waiting_peak.set(0);
         self.is_awaited.set(false);
         self.is_ending.set(false);
+        self.lending.open();
         self.epoch.set(self.desk.open(limits.foreign_max, limits.task_bytes_max));
     }
 
@@ -208,10 +216,10 @@ impl Admission {
         }
     }
 
-    /// Whether one more spawn may wait.
+    /// Whether one more spawn may wait. A child that runs in place has a node too.
     #[inline]
     pub(crate) fn may_wait(&self) -> bool {
-        self.ledger.borrow().waiting() < self.waiting_max.get()
+        self.ledger.borrow().waiting().saturating_add(self.lending.live.get()) < self.waiting_max.get()
     }
 
     /// A node for a spawn that must wait; [`enqueue`](Self::enqueue) puts it in line.
@@ -244,8 +252,9 @@ impl Admission {
 
     /// Puts a spawn at the tail of the line.
     #[inline]
-    pub(crate) fn enqueue(&self, local: &Local, waiter: &'static SpawnWaiter) {
+    pub(crate) fn enqueue(&self, local: &Local, waiter: &'static SpawnWaiter, spot: Option<Spot>) {
         waiter.since_ns.set(local.now_ns.get());
+        waiter.park_at(spot);
         let mut ledger = self.ledger.borrow_mut();
         let key = ledger.enqueue([1, waiter.terms().bytes], waiter);
         waiter.key.set(Some(key));
@@ -346,7 +355,7 @@ impl Admission {
             match refusal {
                 None => self.let_in(at, units, waiter),
                 Some(Refusal::Closed) => tell(waiter.refuse(Refused::Closed)),
-                Some(_) if self.may_wait() => self.enqueue(at.1, waiter),
+                Some(_) if self.may_wait() => self.enqueue(at.1, waiter, None),
                 Some(_) => tell(waiter.refuse(Refused::QueueFull)),
             }
         }
@@ -360,6 +369,8 @@ impl Admission {
             returned = waiter.take_next();
             if waiter.is_cancelled() {
                 self.cancel(at, waiter);
+            } else if waiter.was_lent() {
+                self.end_lending(at, waiter);
             } else {
                 self.recycle(waiter);
             }
@@ -457,6 +468,7 @@ impl Admission {
             services_live: self.services_live.get(),
             waiting: ledger.waiting(),
             waiting_peak: self.waiting_peak.get(),
+            in_place: self.lending.live.get(),
         }
     }
 }
