@@ -26,11 +26,11 @@
 //! # Reading order
 //! 1. `task/`: the life of a task. `mod.rs` tells who may touch what, `state.rs` is its protocol as one pure function,
 //!    `waiter.rs` how a future leaves its spawner's frame.
-//! 2. `admission.rs`: who gets in. The permit logic itself is the crate `anteroom-limiter`.
+//! 2. `admission/`: who gets in; `lending.rs`, who runs in another's place. The permit logic itself is the crate `anteroom-limiter`.
 //! 3. `scheduler/local.rs`: the whole loop on one page; `inbox.rs`: how other threads reach it.
 //! 4. `driver/`: one turn of timers and sockets.
 //! 5. `time/`, `net/`, `blocking.rs`: what futures can wait for.
-//! 6. `spawn/`: the front door. `handle.rs`: the same from other threads, over `task/desk.rs`.
+//! 6. `spawn/`: the front door; `group/`: tasks that belong together. `handle.rs`: the same from other threads, over `task/desk.rs`.
 //! 7. `holders.rs`, `metrics.rs`, `worst.rs`: what a runtime tells of itself.
 //! 8. `runtime.rs`: the wiring.
 //!
@@ -48,6 +48,8 @@ mod bytes;
 mod clock;
 #[cfg(not(anteroom_loom))]
 mod driver;
+#[cfg(not(anteroom_loom))]
+mod group;
 #[cfg(not(anteroom_loom))]
 mod handle;
 #[cfg(not(anteroom_loom))]
@@ -72,6 +74,8 @@ mod yield_now;
 
 #[cfg(not(anteroom_loom))]
 pub use blocking::{Blocking, TrySpawnBlockingError, spawn_blocking, try_spawn_blocking};
+#[cfg(not(anteroom_loom))]
+pub use group::{GroupHandle, GroupSpawn, GroupSpawnLocal, TaskGroup};
 #[cfg(not(anteroom_loom))]
 pub use handle::{Ask, AskError, Drain, Handle};
 #[cfg(not(anteroom_loom))]

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anteroom::net::{ReadHalf, TcpListener, TcpStream, WriteHalf, lookup_host};
 use anteroom::{
-    Builder, Handle, JoinHandle, Metrics, Reservation, Runtime, SpawnError, metrics, reserve, spawn,
-    spawn_blocking, spawn_local, spawn_with, time, try_spawn, try_spawn_blocking, yield_now,
+    Builder, Handle, JoinHandle, Metrics, Reservation, Runtime, SpawnError, TaskGroup, metrics, reserve,
+    spawn, spawn_blocking, spawn_local, spawn_with, time, try_spawn, try_spawn_blocking, yield_now,
 };
 use anteroom_limiter::Semaphore;
 use anteroom_tests::cancel::Step;
@@ -55,6 +55,13 @@ rows! {
     join_handle_by_reference for "JoinHandle";
     join_handle_by_value for "JoinHandle";
     join_handle_on_another_thread for "JoinHandle";
+    group_spawn_waits for "TaskGroup::spawn", "GroupHandle::spawn", "GroupSpawn";
+    group_spawn_local_waits for "TaskGroup::spawn_local", "GroupHandle::spawn_local", "GroupSpawnLocal";
+    group_spawn_waits_for_the_group for "TaskGroup::spawn";
+    group_join_next for "TaskGroup::join_next";
+    group_join_all for "TaskGroup::join_all";
+    group_try_join_all for "TaskGroup::try_join_all";
+    group_shutdown for "TaskGroup::shutdown";
     handle_drain for "Handle::drain", "Drain";
     handle_asks for "Handle::metrics", "Handle::holders", "Handle::waiters", "Handle::long_polls", "Ask";
     yields for "yield_now", "YieldNow";
@@ -234,6 +241,113 @@ fn spawn_local_waits() {
 
 fn spawn_with_waits() {
     each_step(2, one_place(), async |step| place(step, |probe| spawn_with(move || probe.run())).await);
+}
+
+fn group_spawn_waits() {
+    each_step(2, one_place(), async |step| {
+        let group = TaskGroup::with_limit(1);
+        place(step, |probe| group.spawn(probe.run())).await
+    });
+}
+
+fn group_spawn_local_waits() {
+    each_step(2, one_place(), async |step| {
+        let handle = TaskGroup::with_limit(1);
+        place(step, |probe| handle.spawn_local(probe.run())).await
+    });
+}
+
+fn group_spawn_waits_for_the_group() {
+    each_step(2, Runtime::builder(), async |step| {
+        let group = TaskGroup::with_limit(1);
+        let (first, second) = (Probe::default(), Probe::default());
+        group.spawn(first.clone().run()).await.unwrap();
+        let spawned = step.run(group.handle().spawn(second.clone().run()), |_| first.may_end()).await;
+        let done = spawned.is_some_and(|spawned| spawned.is_ok());
+        first.may_end();
+        second.may_end();
+        assert_eq!(group.join_next().await.unwrap().unwrap(), 7);
+        assert_eq!(done, group.join_next().await.is_some(), "{step:?}");
+        assert!(done || second.runs() == 0 && second.is_gone(), "{step:?}");
+        // The group's place is there for the next one.
+        group.try_spawn(async { 8 }).unwrap();
+        assert_eq!(group.join_next().await.unwrap().unwrap(), 8);
+        done
+    });
+}
+
+/// A group of three that each end after the next poll of whoever joins them.
+async fn group_of_three<F: AsyncFn(&TaskGroup<usize>) -> usize>(step: &Step, join: F) -> (bool, usize) {
+    let group = TaskGroup::new();
+    let probes = [Probe::default(), Probe::default(), Probe::default()];
+    for probe in &probes {
+        group.spawn(probe.clone().run()).await.unwrap();
+    }
+    let next = |polls| probes.iter().take(polls).for_each(Probe::may_end);
+    let joined = step.run(join(&group), next).await;
+    probes.iter().for_each(Probe::may_end);
+    let mut rest = 0;
+    while let Some(output) = group.join_next().await {
+        rest += output.map_or(1, |output| output / 7);
+    }
+    assert!(probes.iter().all(Probe::is_gone));
+    (joined.is_some(), joined.unwrap_or(0) + rest)
+}
+
+fn group_join_next() {
+    each_step(1, Runtime::builder(), async |step| {
+        let join = async |group: &TaskGroup<usize>| group.join_next().await.unwrap().unwrap() / 7;
+        let (done, joined) = group_of_three(step, join).await;
+        assert_eq!(joined, 3, "{step:?}: none is lost");
+        done
+    });
+}
+
+fn group_join_all() {
+    each_step(1, Runtime::builder(), async |step| {
+        let (done, joined) = group_of_three(step, async |group| group.join_all().await.unwrap().len()).await;
+        assert!(if done { joined == 3 } else { joined <= 3 }, "{step:?}");
+        done
+    });
+}
+
+fn group_try_join_all() {
+    each_step(1, Runtime::builder(), async |step| {
+        let group = TaskGroup::<Result<usize, Failed>>::new();
+        let probe = Probe::default();
+        let (task, gate) = (probe.clone(), probe.1.clone());
+        group.spawn(async move { Ok(task.run().await) }).await.unwrap();
+        group.spawn(async move { (gate.wait().await, Err(Failed)).1 }).await.unwrap();
+        group.spawn(std::future::pending()).await.unwrap();
+        let joined = step.run(group.try_join_all(), |_| probe.may_end()).await;
+        assert!(joined.as_ref().is_none_or(Result::is_err));
+        probe.may_end();
+        group.shutdown().await;
+        assert!(probe.is_gone());
+        joined.is_some()
+    });
+}
+
+#[derive(Debug)]
+struct Failed;
+
+impl From<anteroom::JoinError> for Failed {
+    fn from(_: anteroom::JoinError) -> Self {
+        Failed
+    }
+}
+
+fn group_shutdown() {
+    each_step(1, Runtime::builder(), async |step| {
+        let join = async |group: &TaskGroup<usize>| {
+            group.shutdown().await;
+            assert!(group.is_empty());
+            3
+        };
+        let (done, joined) = group_of_three(step, join).await;
+        assert!(if done { joined == 3 } else { joined <= 3 }, "{step:?}");
+        done
+    });
 }
 
 fn reserve_waits() {

@@ -5,7 +5,7 @@
 use anteroom_tests::source::{SourceFile, sources};
 
 /// The parts in the order in which they may be read: each sees those before it, and itself.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "sync",
     "bytes",
     "clock",
@@ -18,6 +18,7 @@ const ORDER: [&str; 17] = [
     "time",
     "net",
     "spawn",
+    "group",
     "holders",
     "metrics",
     "handle",
@@ -37,7 +38,7 @@ const BESIDES: [(&str, &str); 3] = [
 const CRATES: [(&str, &[&str]); 7] = [
     ("anteroom_limiter", &["admission/"]),
     ("mio", &["driver/", "net/"]),
-    ("slab", &["driver/"]),
+    ("slab", &["driver/", "group/"]),
     ("libc", &["driver/", "task/pages.rs"]),
     ("crossbeam_queue", &["scheduler/inbox.rs", "blocking.rs"]),
     ("futures_io", &["net/futures_io.rs"]),

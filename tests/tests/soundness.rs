@@ -11,9 +11,10 @@ use std::sync::Arc;
 use anteroom::net::{ReadHalf, ReuniteError, TcpListener, TcpStream, ToAddress, WriteHalf, lookup_host};
 use anteroom::time::{Elapsed, Interval, Sleep, Timeout};
 use anteroom::{
-    Ask, AskError, Blocking, Builder, Drain, Handle, Holder, Holders, Join, JoinError, JoinHandle, LongPolls,
-    Metrics, Part, Reservation, Reserve, Runtime, Spawn, SpawnError, SpawnLocal, SpawnWith, TaskId,
-    TrySpawnBlockingError, TrySpawnError, Waiters, Waiting, WaitsFor, WorstCase, YieldNow,
+    Ask, AskError, Blocking, Builder, Drain, GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder,
+    Holders, Join, JoinError, JoinHandle, LongPolls, Metrics, Part, Reservation, Reserve, Runtime, Spawn,
+    SpawnError, SpawnLocal, SpawnWith, TaskGroup, TaskId, TrySpawnBlockingError, TrySpawnError, Waiters,
+    Waiting, WaitsFor, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
@@ -102,6 +103,15 @@ rows! {
     SpawnWith<fn() -> Local, Local>: NO NO NO;
     Reserve: YES NO NO;
     Reservation: YES YES YES;
+    // A group is as its tasks' outputs, as a handle is; whatever may be spawned into it may be on its way there.
+    TaskGroup<u8>: YES YES YES;
+    TaskGroup<Cell<u8>>: YES YES YES;
+    TaskGroup<Rc<u8>>: NO NO YES;
+    GroupHandle<u8>: YES YES YES;
+    GroupHandle<Rc<u8>>: NO NO YES;
+    GroupSpawn<'static, Plain, u8>: YES NO NO;
+    GroupSpawn<'static, Local, Rc<u8>>: NO NO NO;
+    GroupSpawnLocal<'static, Plain, u8>: NO NO NO;
     Join<Spawn<Plain>, u8>: YES NO NO;
     Join<Spawn<Plain>, Rc<u8>>: NO NO NO;
     Join<SpawnLocal<Plain>, u8>: NO NO NO;

@@ -14,6 +14,11 @@
 //! lend or runs a child there which is itself at the end of such a chain; or the chain is a circle of joins, which no order of
 //! starting helps.
 //!
+//! A group with a limit of its own ([`Limit`]) is asked the same, after the line: when all who hold its places are stuck, the
+//! first who waits for one and has a place of the runtime to lend. Whoever is not of the group is offered that only if none of
+//! its holders waits for room in the runtime that there will be. Its child has no place of the group then: one more than the
+//! limit, in the stead of those that are stuck. A bound on these would be one more limit to be stuck at.
+//!
 //! Who has no place keeps its turn in the line: the future of `block_on`, services, other threads, and whoever reserves.
 //!
 //! # Cost
@@ -31,10 +36,12 @@
 //! # Read next
 //! `../scheduler/local.rs`, which asks.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Weak;
+use std::task::Waker;
 
-use super::{Admission, SpawnWaiter, tell};
-pub(crate) use crate::task::in_place::LEVELS_MAX;
+use super::{Admission, Door, SpawnWaiter, tell};
+pub(crate) use crate::task::in_place::{LEVELS_MAX, Offer, Spawner};
 use crate::task::in_place::{Lender as InPlace, Spot as ParkedAt};
 use crate::task::waiter::Refused;
 use crate::task::{Header, Home, Local};
@@ -46,12 +53,12 @@ pub(crate) type Lender = InPlace<super::Key>;
 pub(super) struct Lending {
     /// The child in place that is being polled now, the innermost.
     pub(super) lender: Cell<Option<Lender>>,
-    /// Who was offered to run its child in place, and has not answered.
-    offered: Cell<Option<&'static SpawnWaiter>>,
-    /// Who did not take the offer of this round gets none before the next.
-    round: Cell<u32>,
-    /// Whether anybody took one in this round.
+    /// The offer that was made last.
+    offer: Cell<Offer>,
+    /// Whether one was taken in this round.
     was_taken: Cell<bool>,
+    /// Groups with a limit of their own for whose places somebody waits here.
+    limits: RefCell<Vec<Weak<dyn Limit>>>,
     /// The witnesses: a task with a place that was not stuck, and one that waited for something outside.
     mover: Cell<Option<&'static Header>>,
     armed: Cell<Option<&'static Header>>,
@@ -66,9 +73,9 @@ impl Lending {
     pub(super) fn new() -> Self {
         Self {
             lender: Cell::new(None),
-            offered: Cell::new(None),
-            round: Cell::new(1),
+            offer: Cell::new(Offer { number: 1, round: 1 }),
             was_taken: Cell::new(false),
+            limits: RefCell::new(Vec::new()),
             mover: Cell::new(None),
             armed: Cell::new(None),
             last: Cell::new(0),
@@ -79,25 +86,55 @@ impl Lending {
 
     /// Begins anew, for another runtime.
     pub(super) fn open(&self) {
-        self.offered.set(None);
+        self.next_round();
         self.mover.set(None);
         self.armed.set(None);
         self.last_before.set(self.last.get());
         self.live.set(0);
     }
 
+    /// No offer stands any more, and everybody may have one again.
     fn next_round(&self) {
-        self.round.set(self.round.get().wrapping_add(1).max(1));
+        let Offer { number, round } = self.offer.get();
+        self.offer.set(Offer { number: number + 1, round: round + 1 });
         self.was_taken.set(false);
     }
 
-    /// The offer that stands falls, and its waiter gets no other in this round.
-    fn withdraw_offer(&self) {
-        if let Some(waiter) = self.offered.take() {
-            if waiter.node().is_offered.replace(false) {
-                waiter.node().passed_in.set(self.round.get());
-            }
-        }
+    /// The next offer, which stands from now on.
+    fn next_offer(&self) -> Offer {
+        let Offer { number, round } = self.offer.get();
+        self.offer.set(Offer { number: number + 1, round });
+        self.offer.get()
+    }
+}
+
+/// A group with a limit of its own, for whose places somebody waits: what lending must know of it.
+pub(crate) trait Limit {
+    /// Who is to be offered to run a child in place that waits for one of its places, if anybody; the offer is noted.
+    fn offer(&self, look: &Look<'_>) -> Option<Waker>;
+
+    /// Whether nobody waits for its places in the runtime behind `door`; then it must be [registered](Admission::register)
+    /// again when somebody does.
+    fn is_idle(&self, door: Door) -> bool;
+}
+
+/// What a limit sees of the runtime when nothing is runnable.
+pub(crate) struct Look<'a> {
+    admission: &'a Admission,
+    pub(crate) door: Door,
+    /// Whether somebody who holds a place of the runtime will go on, so that there will be room.
+    pub(crate) moves: bool,
+    /// Whether anybody waits for a timer, a socket or a blocking job.
+    pub(crate) is_armed: bool,
+    pub(crate) offer: Offer,
+}
+
+impl Look<'_> {
+    /// Whether a child parked at `spot` may run in place, taking `bytes` beyond its frame; it was last made `offer`.
+    pub(crate) fn may_lend(&self, spot: Option<Spot>, bytes: Option<usize>, offer: Offer) -> bool {
+        let fits = bytes.is_some_and(|bytes| bytes == 0 || bytes as isize <= self.admission.bytes_free());
+        let may = |spot: Spot| spot.level() < LEVELS_MAX && spot.may_lend();
+        fits && offer.round != self.offer.round && spot.is_some_and(may)
     }
 }
 
@@ -122,35 +159,42 @@ impl Admission {
         &self.lending.lender
     }
 
+    /// Notes a limit for whose places somebody waits here.
+    pub(crate) fn register(&self, limit: Weak<dyn Limit>) {
+        let mut limits = self.lending.limits.borrow_mut();
+        let is_known = |known: &Weak<dyn Limit>| std::ptr::addr_eq(known.as_ptr(), limit.as_ptr());
+        if !limits.iter().any(is_known) {
+            limits.push(limit);
+        }
+    }
+
+    /// Forgets all limits, on the thread that they were noted on.
+    pub(super) fn forget_limits(&self) {
+        self.lending.limits.borrow_mut().clear();
+    }
+
     /// Called when nothing is runnable: whether somebody was offered to run a child in its place, and is now.
     #[inline]
     pub(crate) fn unstick(&self, at: (&'static Home, &Local)) -> bool {
-        self.ledger.borrow().waiting() != 0 && self.offer(at)
+        let waits = self.ledger.borrow().waiting() != 0 || !self.lending.limits.borrow().is_empty();
+        waits && self.offer(at)
     }
 
     #[cold]
     fn offer(&self, at: (&'static Home, &Local)) -> bool {
         let lending = &self.lending;
-        lending.withdraw_offer();
-        if self.moves(at.1) && seen(at.1, &lending.armed, Header::is_armed) {
+        let moves = self.moves(at.1);
+        let is_armed = seen(at.1, &lending.armed, Header::is_armed);
+        let has_limits = !lending.limits.borrow().is_empty();
+        if moves && is_armed && !has_limits {
             lending.next_round();
             return false;
         }
         loop {
-            while let Some(waiter) = self.next_to_lend() {
-                if waiter.spot().is_some_and(|spot| spot.level() >= LEVELS_MAX) {
-                    self.refuse(at, waiter, Refused::TooDeep);
-                    return true;
-                }
-                match waiter.call() {
-                    None => waiter.node().passed_in.set(lending.round.get()),
-                    waker => {
-                        waiter.node().is_offered.set(true);
-                        lending.offered.set(Some(waiter));
-                        tell(waker);
-                        return true;
-                    }
-                }
+            if !(moves && is_armed) && self.offer_in_line(at)
+                || has_limits && self.offer_by_limits(moves, is_armed)
+            {
+                return true;
             }
             let was_taken = lending.was_taken.get();
             lending.next_round();
@@ -158,6 +202,54 @@ impl Admission {
                 return false;
             }
         }
+    }
+
+    /// Has the limits that somebody waits at make an offer; forgets the others.
+    fn offer_by_limits(&self, moves: bool, is_armed: bool) -> bool {
+        let door = self.door();
+        let look = Look { admission: self, door, moves, is_armed, offer: self.lending.next_offer() };
+        let mut told = None;
+        self.lending.limits.borrow_mut().retain(|limit| {
+            let Some(limit) = limit.upgrade().filter(|limit| !limit.is_idle(door)) else { return false };
+            if told.is_none() {
+                told = limit.offer(&look);
+            }
+            true
+        });
+        let is_made = told.is_some();
+        tell(told);
+        is_made
+    }
+
+    /// Makes an offer to the first in line whose child may run in place; or refuses one that may, but is nested too deep.
+    fn offer_in_line(&self, at: (&'static Home, &Local)) -> bool {
+        while let Some(waiter) = self.next_to_lend() {
+            if waiter.spot().is_some_and(|spot| spot.level() >= LEVELS_MAX) {
+                self.refuse(at, waiter, Refused::TooDeep);
+                return true;
+            }
+            waiter.node().offer.set(self.lending.next_offer());
+            let waker = waiter.call();
+            if waker.is_some() {
+                tell(waker);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn bytes_free(&self) -> isize {
+        self.ledger.borrow().available()[1]
+    }
+
+    /// Whether `offer` stands; it is taken then.
+    pub(crate) fn take(&self, offer: Offer) -> bool {
+        let stands = offer == self.lending.offer.get();
+        if stands {
+            let _the_last_one_is_over = self.lending.next_offer();
+            self.lending.was_taken.set(true);
+        }
+        stands
     }
 
     /// Whether somebody with a place will go on, or may, for all that is known. Nobody knows who has a reserved place.
@@ -174,11 +266,11 @@ impl Admission {
     fn next_to_lend(&self) -> Option<&'static SpawnWaiter> {
         let ledger = self.ledger.borrow();
         let bytes_free = ledger.available()[1];
-        let round = self.lending.round.get();
+        let round = self.lending.offer.get().round;
         let may = |waiter: &SpawnWaiter| {
             let fits =
                 waiter.bytes_in_place().is_some_and(|bytes| bytes == 0 || bytes as isize <= bytes_free);
-            fits && waiter.node().passed_in.get() != round
+            fits && waiter.node().offer.get().round != round
                 && waiter.spot().is_some_and(|spot| spot.may_lend())
         };
         ledger.waiters().map(|(_, waiter)| *waiter).find(|waiter| may(waiter))
@@ -202,30 +294,35 @@ impl Admission {
     /// where it was parked, and is polled there. It is in no line then, and what the child takes beyond the frame is paid for.
     pub(crate) fn take_offer(&self, at: (&'static Home, &Local), waiter: &'static SpawnWaiter) -> bool {
         let here = self.spot(at.1);
-        if !waiter.node().is_offered.get() || waiter.spot() != here || !self.lend(waiter) {
+        let stands = waiter.node().offer.get() == self.lending.offer.get();
+        if !stands || waiter.spot() != here || !self.lend(waiter) {
             waiter.park_at(here);
             return false;
         }
-        self.lending.offered.set(None);
-        self.lending.was_taken.set(true);
+        let _was_standing = self.take(waiter.node().offer.get());
         self.leave_line(waiter);
         self.grant(at);
         true
     }
 
+    /// Whether a spawn that is being polled may run its child in place now.
+    pub(crate) fn may_lend_here(&self, local: &Local, bytes: Option<usize>) -> bool {
+        let may = |spot: Spot| spot.level() < LEVELS_MAX && spot.may_lend();
+        bytes.is_some_and(|bytes| bytes == 0 || bytes as isize <= self.bytes_free())
+            && self.may_wait()
+            && !self.is_ending()
+            && self.spot(local).is_some_and(may)
+    }
+
     /// A node for a spawn that is being polled and asks to run its child in place at once, taking `bytes` beyond its frame;
     /// `None` if it may not.
     pub(crate) fn lend_at_once(&self, local: &Local, bytes: Option<usize>) -> Option<&'static SpawnWaiter> {
-        if !self.may_wait() || self.is_ending() {
-            return None;
-        }
-        let spot = self.spot(local)?;
-        if spot.level() >= LEVELS_MAX {
+        if !self.may_lend_here(local, bytes) {
             return None;
         }
         let waiter = self.waiter();
         waiter.node().begin(bytes);
-        waiter.park_at(Some(spot));
+        waiter.park_at(self.spot(local));
         if self.lend(waiter) {
             return Some(waiter);
         }

@@ -34,13 +34,14 @@ mod lending;
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
-use anteroom_limiter::Ledger;
-pub(crate) use anteroom_limiter::{Key, Refusal};
+pub(crate) use anteroom_limiter::{Key, Ledger, Refusal};
 #[cfg(not(anteroom_loom))]
 pub(crate) use anteroom_limiter::{OwnedPermit, Semaphore};
 
 use self::lending::Lending;
 pub(crate) use self::lending::Spot;
+#[cfg(not(anteroom_loom))]
+pub(crate) use self::lending::{Limit, Look, Offer, Spawner};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
 use crate::sync::{Scope, scoped_local};
@@ -214,6 +215,12 @@ impl Admission {
         if live > self.tasks_live_peak.get() {
             self.tasks_live_peak.set(live);
         }
+    }
+
+    /// How many spawns may wait.
+    #[cfg(not(anteroom_loom))]
+    pub(crate) fn waiting_max(&self) -> usize {
+        self.waiting_max.get()
     }
 
     /// Whether one more spawn may wait. A child that runs in place has a node too.
@@ -438,6 +445,7 @@ impl Admission {
     /// The end of the runtime: nothing is left that was admitted, and reservations are void.
     pub(crate) fn end(&self) {
         self.epoch.set(0);
+        self.forget_limits();
         self.desk.end();
     }
 

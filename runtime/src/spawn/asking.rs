@@ -35,6 +35,9 @@ pin_project! {
     }
 }
 
+/// What the spawner of a task is told.
+type Told<P> = Result<JoinHandle<<<P as Plant>::Task as Future>::Output>, SpawnError>;
+
 /// A granted place: its task, unless it was asked for alone.
 pub(crate) type Granted = Option<&'static Header>;
 
@@ -198,11 +201,7 @@ impl<S: Seed> Asking<S> {
 impl<P: Plant> Asking<P> {
     /// As [`poll`](Self::poll), for what becomes a task.
     #[inline(always)]
-    pub(crate) fn poll_task(
-        mut self: Pin<&mut Self>,
-        shared: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<JoinHandle<<P::Task as Future>::Output>, SpawnError>> {
+    pub(crate) fn poll_task(mut self: Pin<&mut Self>, shared: bool, cx: &mut Context<'_>) -> Poll<Told<P>> {
         if !self.entry.is_fresh() {
             return self.poll_on(cx).map_ok(|granted| handle::<P>(granted));
         }
@@ -220,7 +219,7 @@ impl<P: Plant> Asking<P> {
         refusal: Option<Refusal>,
         shared: bool,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<JoinHandle<<P::Task as Future>::Output>, SpawnError>> {
+    ) -> Poll<Told<P>> {
         let is_full = |refusal| matches!(refusal, Refusal::Full | Refusal::Queued);
         let polled = match refusal {
             // By way of a handle, it was not asked yet.
@@ -235,22 +234,34 @@ impl<P: Plant> Asking<P> {
                     Err(refusal) => return self.ask_in_place(Some(refusal), shared, cx),
                 }
             }
-            Some(refusal) if is_full(refusal) => {
-                let (at, admission) = here();
-                match admission.lend_at_once(at.1, P::bytes_in_place(self.terms().bytes)) {
-                    None => self.ask(Some(refusal), shared, cx),
-                    Some(waiter) => {
-                        let this = self.as_mut().project();
-                        *this.door = Some(admission.door());
-                        let nobody = this.entry.begin_in_place(waiter);
-                        debug_assert!(nobody.is_none());
-                        self.poll_in_place(waiter, cx)
-                    }
-                }
-            }
+            Some(refusal) if is_full(refusal) => match self.as_mut().poll_lent(cx) {
+                Some(polled) => return polled,
+                None => self.ask(Some(refusal), shared, cx),
+            },
             refusal => self.ask(refusal, shared, cx),
         };
         polled.map_ok(|granted| handle::<P>(granted))
+    }
+
+    /// Runs the child in the spawner's place, if that may be lent now; it is fresh.
+    pub(crate) fn poll_lent(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Told<P>>> {
+        let (at, admission) = here();
+        let waiter = admission.lend_at_once(at.1, self.bytes_in_place())?;
+        let this = self.as_mut().project();
+        *this.door = Some(admission.door());
+        let nobody = this.entry.begin_in_place(waiter);
+        debug_assert!(nobody.is_none());
+        Some(self.poll_in_place(waiter, cx).map_ok(|granted| handle::<P>(granted)))
+    }
+
+    /// What its child takes in place beyond the frame.
+    pub(crate) fn bytes_in_place(&self) -> Option<usize> {
+        P::bytes_in_place(self.terms().bytes)
+    }
+
+    /// What is to become a task, while nothing has happened to it yet.
+    pub(crate) fn fresh_mut(self: Pin<&mut Self>) -> Option<&mut P> {
+        self.project().entry.fresh_mut()
     }
 
     /// Looks whether the wait is over, or polls the child in place.

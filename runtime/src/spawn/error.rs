@@ -105,6 +105,12 @@ impl<F> TrySpawnError<F> {
         self.refusal == Refusal::ExceedsLimit
     }
 
+    /// The same error about something else.
+    #[cfg(not(anteroom_loom))]
+    pub(crate) fn map<G>(self, f: impl FnOnce(F) -> G) -> TrySpawnError<G> {
+        TrySpawnError { future: f(self.future), refusal: self.refusal }
+    }
+
     /// The future, never polled.
     #[allow(clippy::should_implement_trait, reason = "awaiting an error would hide that it is one")]
     pub fn into_future(self) -> F {

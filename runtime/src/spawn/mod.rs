@@ -85,7 +85,13 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Spawn { asking: Asking::new(Whole(future), Location::caller(), None) }
+    spawn_at(future, Location::caller())
+}
+
+/// As [`spawn`](spawn()), for another front.
+#[inline(always)]
+pub(crate) fn spawn_at<F: Future>(future: F, site: task::Site) -> Spawn<F> {
+    Spawn { asking: Asking::new(Whole(future), site, None) }
 }
 
 /// [`spawn`] for a future that need not be `Send`.
@@ -116,7 +122,13 @@ pub fn spawn_local<F>(future: F) -> SpawnLocal<F>
 where
     F: Future + 'static,
 {
-    SpawnLocal { asking: Asking::new(Whole(future), Location::caller(), None), not_send: PhantomData }
+    spawn_local_at(future, Location::caller())
+}
+
+/// As [`spawn_local`], for another front.
+#[inline(always)]
+pub(crate) fn spawn_local_at<F: Future>(future: F, site: task::Site) -> SpawnLocal<F> {
+    SpawnLocal { asking: Asking::new(Whole(future), site, None), not_send: PhantomData }
 }
 
 /// [`spawn`] for a future that does not exist yet: `make` is called when there is room, as the first thing the task does.
@@ -183,11 +195,19 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    try_spawn_at(future, Location::caller())
+}
+
+/// As [`try_spawn`], for another front.
+pub(crate) fn try_spawn_at<F: Future>(
+    future: F,
+    site: task::Site,
+) -> Result<JoinHandle<F::Output>, TrySpawnError<F>> {
     let (at, admission) = here();
     let bytes = counted_bytes::<F>();
     match admission.try_admit(at, bytes) {
         Ok(()) => {
-            let terms = Terms { place: Place::Task, bytes, site: Location::caller() };
+            let terms = Terms { place: Place::Task, bytes, site };
             Ok(JoinHandle::new(task::spawn(at, terms, future)))
         }
         Err(refusal) => Err(TrySpawnError::new(future, refusal)),
@@ -233,7 +253,7 @@ where
 }
 
 #[inline(always)]
-fn here() -> (At, &'static Admission) {
+pub(crate) fn here() -> (At, &'static Admission) {
     match asking::inside() {
         Some(here) => here,
         None => outside(),
@@ -329,11 +349,20 @@ macro_rules! front {
 
             #[inline]
             fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-                self.project().asking.poll_task($shared, cx)
+                self.asking().poll_task($shared, cx)
             }
         }
 
         impl<$($bounds)+> $name<$($param),+> {
+            pub(crate) fn asking(self: Pin<&mut Self>) -> Pin<&mut Asking<$seed<$gives>>> {
+                self.project().asking
+            }
+
+            /// As [`heap`](Self::heap), in place.
+            pub(crate) fn declare(&mut self, bytes: usize) {
+                self.asking.declare(bytes);
+            }
+
             /// Declares what the task will hold beyond its own size: buffers, documents, whatever it allocates. With
             /// `Builder::max_task_bytes` it is admitted when there is room for both.
             ///
@@ -351,7 +380,7 @@ macro_rules! front {
             /// # Errors
             /// Awaited, [`SpawnError::ExceedsLimit`] if that is more than `max_task_bytes` by itself.
             pub fn heap(mut self, bytes: usize) -> Self {
-                self.asking.declare(bytes);
+                self.declare(bytes);
                 self
             }
 

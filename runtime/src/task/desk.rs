@@ -130,6 +130,12 @@ impl<K> Clone for Door<K> {
 
 impl<K> Copy for Door<K> {}
 
+impl<K> PartialEq for Door<K> {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self.desk, other.desk) && self.epoch == other.epoch
+    }
+}
+
 // What it leads to is behind a lock, and is whole whatever panics.
 impl<K> UnwindSafe for Door<K> {}
 impl<K> RefUnwindSafe for Door<K> {}

@@ -57,9 +57,15 @@ pub(crate) struct Node<K: 'static> {
     number: Cell<u64>,
     /// Whether a child that was spawned inside of its child runs in place.
     is_lent_on: Cell<bool>,
-    pub(crate) is_offered: Cell<bool>,
-    /// The round in which it was offered its spawner's place and did not take it.
-    pub(crate) passed_in: Cell<u32>,
+    /// When it was last offered to run its child in place.
+    pub(crate) offer: Cell<Offer>,
+}
+
+/// Names an offer: its number, and the round that it was made in. An offer stands until the next is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) number: u64,
+    pub(crate) round: u64,
 }
 
 impl<K> Node<K> {
@@ -69,8 +75,7 @@ impl<K> Node<K> {
             bytes: Cell::new(None),
             number: Cell::new(0),
             is_lent_on: Cell::new(false),
-            is_offered: Cell::new(false),
-            passed_in: Cell::new(0),
+            offer: Cell::new(Offer::default()),
         }
     }
 
@@ -79,8 +84,7 @@ impl<K> Node<K> {
     pub(crate) fn begin(&self, bytes: Option<usize>) {
         self.bytes.set(bytes);
         self.spot.set(None);
-        self.is_offered.set(false);
-        self.passed_in.set(0);
+        self.offer.set(Offer::default());
     }
 }
 
@@ -170,6 +174,16 @@ impl<K> Spot<K> {
         }
     }
 
+    /// Whose poll it lies in.
+    pub(crate) fn spawner(self) -> Spawner {
+        Spawner { task: self.task, generation: self.generation }
+    }
+
+    /// Whether it lies in the poll of `task`.
+    pub(crate) fn is_of(&self, task: &Header) -> bool {
+        core::ptr::eq(self.task, task) && self.is_alive()
+    }
+
     /// Marks whether a child runs on top of it.
     fn set_lent(&self, is_lent: bool) {
         match self.inside {
@@ -181,6 +195,22 @@ impl<K> Spot<K> {
                 }
             }
         }
+    }
+}
+
+/// A task that spawns another.
+#[derive(Clone, Copy)]
+pub(crate) struct Spawner {
+    task: &'static Header,
+    generation: u32,
+}
+
+impl Spawner {
+    /// Whether it is a task of the runtime that this thread is inside of, and all that it is known to wait for is room or
+    /// other tasks.
+    pub(crate) fn is_stuck(self) -> bool {
+        let is_it = self.task.local().is_some() && self.task.snapshot().generation() == self.generation;
+        is_it && self.task.is_stuck()
     }
 }
 
@@ -209,7 +239,6 @@ impl<K: Copy + Send> Waiter<K> {
     pub(crate) fn begin_lending(&'static self, number: u64) {
         self.lending.number.set(number);
         self.lending.is_lent_on.set(false);
-        self.lending.is_offered.set(false);
         if let Some(spot) = self.lending.spot.get() {
             spot.set_lent(true);
         }

@@ -66,6 +66,11 @@ impl<T> JoinHandle<T> {
         Self { task: Some(task), output: PhantomData }
     }
 
+    /// Its header, on the thread of its runtime, while that is entered.
+    pub(crate) fn here(&self) -> Option<&'static Header> {
+        self.task.filter(|task| task.local().is_some())
+    }
+
     /// Asks for the task to end: its future is dropped on the runtime's own thread, at the latest when its present poll
     /// returns. A task that is already done keeps its output.
     ///

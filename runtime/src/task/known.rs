@@ -57,8 +57,13 @@ impl Header {
     }
 
     /// Whether all that it waits for, as far as is known, is room or another task.
-    fn is_stuck(&self) -> bool {
+    pub(crate) fn is_stuck(&self) -> bool {
         self.snapshot().phase() == Phase::Idle && self.reasons.get().is_inside()
+    }
+
+    /// Whether it waits for a place of the runtime's, maybe besides.
+    pub(crate) fn waits_for_place(&self) -> bool {
+        self.reasons.get().has(WaitsFor::ADMISSION)
     }
 
     /// Whether it is alive, whatever its place, and waits for a timer, a socket or a blocking job; or is about to be polled.

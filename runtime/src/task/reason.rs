@@ -42,22 +42,29 @@ impl WaitsFor {
     pub(crate) const TIMER: WaitsFor = WaitsFor(1 << 2);
     pub(crate) const IO: WaitsFor = WaitsFor(1 << 3);
     pub(crate) const BLOCKING: WaitsFor = WaitsFor(1 << 4);
+    pub(crate) const GROUP: WaitsFor = WaitsFor(1 << 5);
 
-    const NAMES: [(WaitsFor, &'static str); 5] = [
+    const NAMES: [(WaitsFor, &'static str); 6] = [
         (Self::ADMISSION, "a place"),
+        (Self::GROUP, "a group's place"),
         (Self::JOIN, "a task"),
         (Self::TIMER, "a timer"),
         (Self::IO, "I/O"),
         (Self::BLOCKING, "a blocking job"),
     ];
 
-    const fn has(self, other: WaitsFor) -> bool {
+    pub(super) const fn has(self, other: WaitsFor) -> bool {
         self.0 & other.0 != 0
     }
 
     /// A place for a task that it wants to spawn.
     pub const fn admission(self) -> bool {
         self.has(Self::ADMISSION)
+    }
+
+    /// A place of a [`TaskGroup`](crate::TaskGroup) with a limit, for a task that it wants to spawn there.
+    pub const fn group(self) -> bool {
+        self.has(Self::GROUP)
     }
 
     /// The end of another task.
@@ -87,7 +94,7 @@ impl WaitsFor {
 
     /// Nothing but room, or other tasks.
     pub(super) const fn is_inside(self) -> bool {
-        !self.unknown() && self.0 & !(Self::ADMISSION.0 | Self::JOIN.0) == 0
+        !self.unknown() && self.0 & !(Self::ADMISSION.0 | Self::GROUP.0 | Self::JOIN.0) == 0
     }
 
     /// Something that comes from outside of the runtime's tasks, and that the runtime knows of.

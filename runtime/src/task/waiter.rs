@@ -360,6 +360,17 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
         matches!(self.stage, Stage::Fresh { or_in_place: true })
     }
 
+    /// What waits, while nothing has happened to it yet.
+    pub(crate) fn fresh_mut(self: Pin<&mut Self>) -> Option<&mut S> {
+        if !self.is_fresh() {
+            return None;
+        }
+        // SAFETY: the seed of a fresh frame may be moved, so it may be lent out.
+        let seed = unsafe { &mut self.get_unchecked_mut().seed };
+        // SAFETY: [WAIT-2] fresh: the future is here and nobody else's.
+        Some(unsafe { seed.get_mut().assume_init_mut() })
+    }
+
     /// Moves the future out of a frame that does not wait; `None` if it has left.
     pub(crate) fn take(mut self: Pin<&mut Self>) -> Option<S> {
         match core::mem::replace(self.as_mut().stage(), Stage::Gone) {

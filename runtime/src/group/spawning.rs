@@ -1,0 +1,343 @@
+//! How a future comes into a group: first a place of the group, then one of the runtime.
+//!
+//! # Problem
+//! A future that waits for two limits, one after the other, must be in one of the two lines, or in none with what it has;
+//! dropped at any of these steps, or polled by a task that may have to run it in place, it must leave nothing behind.
+//!
+//! # Idea
+//! The spawn of the runtime is made at once, around the future and its empty [`Seat`], so that the future lies where it may
+//! run in place. The seat is taken when the group lets it in, and from then on it is the seat's drop that counts.
+//!
+//! # Read next
+//! `../spawn/asking.rs`, the second line.
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::state::{Parked, Shared, Waited};
+use crate::admission::{Admission, Key, Offer, Refusal, Spot};
+use crate::spawn::{
+    Spawn, SpawnError, SpawnLocal, TrySpawnError, here, spawn_at, spawn_local_at, try_spawn_at,
+};
+use crate::task::{JoinHandle, Local, Site, WaitsFor, quietly, waits_for};
+
+/// The place of one future in its group.
+pub(super) struct Seat<T: 'static> {
+    shared: Arc<Shared<T>>,
+    /// Its number, when it was taken, and whether by a place of the group's.
+    taken: Option<(usize, bool)>,
+}
+
+impl<T> Seat<T> {
+    fn vacate(&mut self) {
+        if let Some((seat, is_paid)) = self.taken.take() {
+            self.shared.vacate(seat, is_paid);
+        }
+    }
+}
+
+impl<T> Drop for Seat<T> {
+    fn drop(&mut self) {
+        self.vacate();
+    }
+}
+
+pin_project! {
+    // A future with its seat, which is vacated after the future was dropped: fields are dropped in their order.
+    pub(super) struct Seated<F, T: 'static> {
+        #[pin]
+        future: F,
+        seat: Seat<T>,
+    }
+}
+
+impl<F, T> Seated<F, T> {
+    fn new(shared: &Arc<Shared<T>>, future: F) -> Self {
+        Self { future, seat: Seat { shared: shared.clone(), taken: None } }
+    }
+}
+
+impl<F: Future, T> Future for Seated<F, T> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+/// What a spawn of the runtime must do for a group.
+trait Front<T>: Future<Output = Result<JoinHandle<T>, SpawnError>> {
+    /// The seat, while nothing has happened to the spawn yet, or when it has failed.
+    fn seat(self: Pin<&mut Self>) -> Option<&mut Seat<T>>;
+
+    fn bytes_in_place(self: Pin<&mut Self>) -> Option<usize>;
+
+    /// Runs the child in place, if that may be.
+    fn poll_lent(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Self::Output>>;
+}
+
+macro_rules! front {
+    ($name:ident) => {
+        impl<F: Future<Output = T>, T> Front<T> for $name<Seated<F, T>> {
+            fn seat(self: Pin<&mut Self>) -> Option<&mut Seat<T>> {
+                self.asking().fresh_mut().map(|whole| &mut whole.0.seat)
+            }
+
+            fn bytes_in_place(self: Pin<&mut Self>) -> Option<usize> {
+                self.asking().bytes_in_place()
+            }
+
+            fn poll_lent(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Self::Output>> {
+                self.asking().poll_lent(cx)
+            }
+        }
+    };
+}
+
+front!(Spawn);
+front!(SpawnLocal);
+
+enum Stage {
+    /// Nothing was asked for yet.
+    Asks,
+    /// For a place of the group.
+    Waits(Key),
+    /// It has one, or was lent one, and is on its way into the runtime.
+    Seated(usize),
+    Over,
+}
+
+pin_project! {
+    // The two steps, whatever is spawned.
+    struct Joining<'g, S, T: 'static> {
+        #[pin]
+        spawn: S,
+        shared: &'g Arc<Shared<T>>,
+        stage: Stage,
+    }
+
+    impl<S, T> PinnedDrop for Joining<'_, S, T> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            match *this.stage {
+                Stage::Waits(key) => this.shared.unwait(key),
+                // Its future is dropped after this, here or where it was let in.
+                Stage::Seated(seat) => this.shared.left(seat),
+                Stage::Asks | Stage::Over => {}
+            }
+        }
+    }
+}
+
+impl<S: Front<T>, T> Joining<'_, S, T> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SpawnError>> {
+        loop {
+            match self.stage {
+                Stage::Asks => {
+                    let (at, admission) = here();
+                    let spot = admission.spot(at.1);
+                    match self.shared.try_seat(spot.map(Spot::spawner)) {
+                        Ok(seat) => self.as_mut().sit(seat, true),
+                        Err(Refusal::Full | Refusal::Queued) => {
+                            let parked = self.as_mut().parked(at.1, admission, cx);
+                            match self.shared.wait(parked, admission) {
+                                Ok(key) => {
+                                    *self.project().stage = Stage::Waits(key);
+                                    waits_for(WaitsFor::GROUP);
+                                    return Poll::Pending;
+                                }
+                                Err((unused, waited)) => {
+                                    let failed = self.as_mut().waited(waited);
+                                    quietly(|| drop(unused));
+                                    if let Err(error) = failed {
+                                        return Poll::Ready(Err(error));
+                                    }
+                                }
+                            }
+                        }
+                        Err(_) => return Poll::Ready(self.as_mut().waited(Waited::Closed)),
+                    }
+                }
+                Stage::Waits(key) => {
+                    let (at, admission) = here();
+                    let parked = self.as_mut().parked(at.1, admission, cx);
+                    let spawner = parked.spot.map(Spot::spawner);
+                    let bytes = parked.bytes;
+                    let (unused, waited) = self.shared.look(key, parked, admission);
+                    quietly(|| drop(unused));
+                    match waited {
+                        Waited::Still(offer)
+                            if admission.may_lend_here(at.1, bytes) && admission.take(offer) =>
+                        {
+                            let (seat, unused) = self.shared.lend(key, spawner);
+                            self.as_mut().sit(seat, false);
+                            let polled = self.as_mut().project().spawn.poll_lent(cx);
+                            quietly(|| drop(unused));
+                            let polled = polled.expect("it may be lent, as was just seen");
+                            return polled.map(|told| self.told(seat, told));
+                        }
+                        Waited::Still(_) => {
+                            waits_for(WaitsFor::GROUP);
+                            return Poll::Pending;
+                        }
+                        waited => {
+                            if let Err(error) = self.as_mut().waited(waited) {
+                                return Poll::Ready(Err(error));
+                            }
+                        }
+                    }
+                }
+                Stage::Seated(seat) => {
+                    let polled = self.as_mut().project().spawn.poll(cx);
+                    return polled.map(|told| self.told(seat, told));
+                }
+                Stage::Over => panic!("a spawn was polled after it was ready"),
+            }
+        }
+    }
+
+    /// With what it waits for a place of the group.
+    fn parked(self: Pin<&mut Self>, local: &Local, admission: &Admission, cx: &Context<'_>) -> Parked {
+        Parked {
+            waker: Cell::new(Some(cx.waker().clone())),
+            door: admission.door(),
+            spot: admission.spot(local),
+            bytes: self.project().spawn.bytes_in_place(),
+            offer: Cell::new(Offer::default()),
+        }
+    }
+
+    /// Goes on with what became of the wait for a place of the group.
+    fn waited(mut self: Pin<&mut Self>, waited: Waited) -> Result<(), SpawnError> {
+        let error = match waited {
+            Waited::Seated(seat) => {
+                self.sit(seat, true);
+                return Ok(());
+            }
+            Waited::Still(_) => return Ok(()),
+            Waited::Closed => SpawnError::Closed,
+            Waited::QueueFull => SpawnError::QueueFull,
+        };
+        *self.as_mut().project().stage = Stage::Over;
+        Err(error)
+    }
+
+    fn sit(self: Pin<&mut Self>, seat: usize, is_paid: bool) {
+        let this = self.project();
+        *this.stage = Stage::Seated(seat);
+        this.spawn.seat().expect("the spawn was not polled yet").taken = Some((seat, is_paid));
+    }
+
+    /// The runtime has let it in, or will not.
+    fn told(
+        self: Pin<&mut Self>,
+        seat: usize,
+        told: Result<JoinHandle<T>, SpawnError>,
+    ) -> Result<(), SpawnError> {
+        let this = self.project();
+        *this.stage = Stage::Over;
+        match told {
+            Ok(handle) => this.shared.told(seat, handle).then_some(()).ok_or(SpawnError::Closed),
+            Err(error) => {
+                this.shared.left(seat);
+                // The future stays where it is until the frame goes, but its place does not.
+                if let Some(seat) = this.spawn.seat() {
+                    seat.vacate();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+macro_rules! group_spawn {
+    ($name:ident, $spawn:ident, $at:ident, $shown:literal) => {
+        pin_project! {
+            #[doc = concat!("The future of [`", $shown, "`](crate::TaskGroup::", $shown, ") of a group and of its handle.")]
+            ///
+            /// ```
+            /// anteroom::block_on(async {
+            ///     let group = anteroom::TaskGroup::new();
+            #[doc = concat!("    let waiting: anteroom::", stringify!($name), "<_, _> = group.", $shown, "(async { 1 });")]
+            ///     waiting.await.unwrap();
+            /// });
+            /// ```
+            #[must_use = "nothing is spawned until it is awaited"]
+            pub struct $name<'g, F: Future, T: 'static> {
+                #[pin]
+                joining: Joining<'g, $spawn<Seated<F, T>>, T>,
+            }
+        }
+
+        impl<'g, F: Future<Output = T>, T> $name<'g, F, T> {
+            #[track_caller]
+            pub(super) fn new(shared: &'g Arc<Shared<T>>, future: F) -> Self {
+                let spawn = $at(Seated::new(shared, future), Location::caller());
+                Self { joining: Joining { spawn, shared, stage: Stage::Asks } }
+            }
+
+            /// Declares what the task will hold beyond its own size, as [`Spawn::heap`](crate::Spawn::heap).
+            ///
+            /// ```
+            /// anteroom::block_on(async {
+            ///     let group = anteroom::TaskGroup::new();
+            #[doc = concat!("    group.", $shown, "(async { vec![0_u8; 1_000].len() }).heap(1_000).await.unwrap();")]
+            ///     assert!(anteroom::metrics().task_bytes >= 1_000);
+            /// });
+            /// ```
+            pub fn heap(mut self, bytes: usize) -> Self {
+                self.joining.spawn.declare(bytes);
+                self
+            }
+        }
+
+        impl<F: Future<Output = T>, T> Future for $name<'_, F, T> {
+            type Output = Result<(), SpawnError>;
+
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.project().joining.poll(cx)
+            }
+        }
+
+        impl<F: Future, T> fmt::Debug for $name<'_, F, T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+group_spawn!(GroupSpawn, Spawn, spawn_at, "spawn");
+group_spawn!(GroupSpawnLocal, SpawnLocal, spawn_local_at, "spawn_local");
+
+/// See [`TaskGroup::try_spawn`](super::TaskGroup::try_spawn).
+pub(super) fn try_spawn<F, T>(shared: &Arc<Shared<T>>, future: F, site: Site) -> Result<(), TrySpawnError<F>>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let (at, admission) = here();
+    let seat = match shared.try_seat(admission.spot(at.1).map(Spot::spawner)) {
+        Ok(seat) => seat,
+        Err(refusal) => return Err(TrySpawnError::new(future, refusal)),
+    };
+    let mut seated = Seated::new(shared, future);
+    seated.seat.taken = Some((seat, true));
+    match try_spawn_at(seated, site) {
+        Ok(handle) => {
+            let _the_group_is_borrowed = shared.told(seat, handle);
+            Ok(())
+        }
+        Err(error) => {
+            shared.left(seat);
+            Err(error.map(|seated| seated.future))
+        }
+    }
+}
