@@ -91,12 +91,7 @@ fn a_task_that_ends_before_its_spawn_is_told_is_joined() {
     let runtime = Runtime::builder().max_tasks(1).build().unwrap();
     runtime.block_on(async {
         let gate = Gate::new();
-        let holder = spawn({
-            let wait = gate.wait();
-            async move { wait.await }
-        })
-        .await
-        .unwrap();
+        let holder = spawn(gate.wait()).await.unwrap();
         let group = TaskGroup::new();
         let mut waiting = pin!(group.spawn(async { 5 }));
         assert!(poll_once(waiting.as_mut()).is_pending());

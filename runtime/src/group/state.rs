@@ -5,7 +5,7 @@
 //! this may happen on another thread.
 //!
 //! # Idea
-//! A [`Seat`] lies beside each future, from the moment on in which the group let it in until it is dropped, whatever drops
+//! A [`Seat`](super::spawning::Seat) lies beside each future, from the moment on in which the group let it in until it is dropped, whatever drops
 //! it. Its entry of the table goes through:
 //!
 //! | entry | the spawn | the future | next |
