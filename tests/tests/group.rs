@@ -460,3 +460,29 @@ fn who_fills_a_group_from_outside_waits_while_its_tasks_go_on() {
         group.join_all().await.unwrap();
     });
 }
+
+/// Each with a group of its own, whose task it waits for.
+fn groups_in_groups(deep: usize, limit: usize) -> std::pin::Pin<Box<dyn Future<Output = usize> + Send>> {
+    Box::pin(async move {
+        assert!(metrics().tasks_live <= limit);
+        if deep == 0 {
+            return 1;
+        }
+        let group = TaskGroup::with_limit(1);
+        for _ in 0..2 {
+            group.spawn(groups_in_groups(deep - 1, limit)).await.unwrap();
+        }
+        1 + group.join_all().await.unwrap().into_iter().sum::<usize>()
+    })
+}
+
+#[test]
+fn groups_of_limit_1_within_tasks_of_others_go_on_in_a_full_runtime() {
+    must_end(|| {
+        for limit in 1..=4 {
+            let runtime = Runtime::builder().max_tasks(limit).build().unwrap();
+            let tasks = runtime.block_on(spawn(groups_in_groups(7, limit)).join()).unwrap();
+            assert_eq!(tasks, 255);
+        }
+    });
+}
