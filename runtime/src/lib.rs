@@ -34,6 +34,8 @@
 //! 7. `holders.rs`, `metrics.rs`, `worst.rs`: what a runtime tells of itself.
 //! 8. `runtime.rs`: the wiring.
 //!
+//! `cancel.rs` stands apart: how tasks are asked to end, in this runtime or any other.
+//!
 //! Each file imports only from those before it, which a test checks.
 
 // Under loom only what the models are about is built: mio and the blocking pool talk to the system, not to loom.
@@ -44,6 +46,7 @@ mod admission;
 mod blocking;
 #[cfg(not(anteroom_loom))]
 mod bytes;
+mod cancel;
 #[cfg(not(anteroom_loom))]
 mod clock;
 #[cfg(not(anteroom_loom))]
@@ -74,6 +77,7 @@ mod yield_now;
 
 #[cfg(not(anteroom_loom))]
 pub use blocking::{Blocking, TrySpawnBlockingError, spawn_blocking, try_spawn_blocking};
+pub use cancel::{CancelGuard, CancellationToken, Cancelled, RunUntil};
 #[cfg(not(anteroom_loom))]
 pub use group::{GroupHandle, GroupSpawn, GroupSpawnLocal, TaskGroup};
 #[cfg(not(anteroom_loom))]

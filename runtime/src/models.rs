@@ -14,6 +14,8 @@
 //! that does not look again after it has asked), `desk_recycles_at_once` (a node that was cancelled is used again while the
 //! owner may hold it), `desk_forgets_close` (a close that comes while the owner empties the desk).
 
+mod cancel;
+
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use anteroom::net::{ReadHalf, TcpListener, TcpStream, WriteHalf, lookup_host};
 use anteroom::{
-    Builder, Handle, JoinHandle, Metrics, Reservation, Runtime, SpawnError, TaskGroup, metrics, reserve,
-    spawn, spawn_blocking, spawn_local, spawn_with, time, try_spawn, try_spawn_blocking, yield_now,
+    Builder, CancellationToken, Handle, JoinHandle, Metrics, Reservation, Runtime, SpawnError, TaskGroup,
+    metrics, reserve, spawn, spawn_blocking, spawn_local, spawn_with, time, try_spawn, try_spawn_blocking,
+    yield_now,
 };
 use anteroom_limiter::Semaphore;
 use anteroom_tests::cancel::Step;
@@ -65,6 +66,11 @@ rows! {
     handle_drain for "Handle::drain", "Drain";
     handle_asks for "Handle::metrics", "Handle::holders", "Handle::waiters", "Handle::long_polls", "Ask";
     yields for "yield_now", "YieldNow";
+    cancelled_waits for "CancellationToken::cancelled", "Cancelled";
+    cancelled_owned_waits for "CancellationToken::cancelled_owned";
+    run_until_is_cancelled for "CancellationToken::run_until", "RunUntil";
+    run_until_owned_is_cancelled for "CancellationToken::run_until_owned";
+    run_until_its_future_is_ready for "CancellationToken::run_until";
     sleeps for "sleep", "Sleep";
     sleeps_until for "sleep_until";
     timeout_that_is_over for "timeout", "Timeout";
@@ -1168,6 +1174,51 @@ fn semaphore_acquire_owned() {
 
 fn semaphore_acquire_many_owned() {
     each_step(2, one_place(), async |step| permits(step, |semaphore| semaphore.acquire_many_owned(2)).await);
+}
+
+/// Whoever waits for a token leaves it as it was: the next one waits for it, and is woken.
+async fn token<F: Future>(step: &Step, make: impl FnOnce(CancellationToken) -> F) -> Option<F::Output> {
+    let parent = CancellationToken::new();
+    let token = parent.child_token();
+    let output = step.run(make(token.clone()), |_| parent.cancel()).await;
+    assert_eq!(step.wakers_left(), 0, "{step:?}");
+    parent.cancel();
+    token.cancelled().await;
+    output
+}
+
+fn cancelled_waits() {
+    each_step(2, one_place(), async |step| {
+        token(step, |token| async move { token.cancelled().await }).await.is_some()
+    });
+}
+
+fn cancelled_owned_waits() {
+    each_step(2, one_place(), async |step| token(step, CancellationToken::cancelled_owned).await.is_some());
+}
+
+fn run_until_is_cancelled() {
+    each_step(2, one_place(), async |step| {
+        let run = token(step, |token| async move { token.run_until(std::future::pending::<()>()).await });
+        run.await.is_some_and(|output| output.is_none())
+    });
+}
+
+fn run_until_owned_is_cancelled() {
+    each_step(2, one_place(), async |step| {
+        let run = token(step, |token| token.run_until_owned(std::future::pending::<()>()));
+        run.await.is_some_and(|output| output.is_none())
+    });
+}
+
+fn run_until_its_future_is_ready() {
+    each_step(2, one_place(), async |step| {
+        let (token, other) = (CancellationToken::new(), CancellationToken::new());
+        let output = step.run(token.run_until(other.cancelled()), |_| other.cancel()).await;
+        assert_eq!(step.wakers_left(), 0, "{step:?}: it is in no line, ready or dropped");
+        assert!(!token.is_cancelled());
+        output == Some(Some(()))
+    });
 }
 
 /// A public function, as the source has it.

@@ -5,11 +5,12 @@
 use anteroom_tests::source::{SourceFile, sources};
 
 /// The parts in the order in which they may be read: each sees those before it, and itself.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "sync",
     "bytes",
     "clock",
     "yield_now",
+    "cancel",
     "task",
     "admission",
     "scheduler",

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use anteroom::net::{ReadHalf, ReuniteError, TcpListener, TcpStream, ToAddress, WriteHalf, lookup_host};
 use anteroom::time::{Elapsed, Interval, Sleep, Timeout};
 use anteroom::{
-    Ask, AskError, Blocking, Builder, Drain, GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder,
-    Holders, Join, JoinError, JoinHandle, LongPolls, Metrics, Part, Reservation, Reserve, Runtime, Spawn,
-    SpawnError, SpawnLocal, SpawnWith, TaskGroup, TaskId, TrySpawnBlockingError, TrySpawnError, Waiters,
-    Waiting, WaitsFor, WorstCase, YieldNow,
+    Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, GroupHandle,
+    GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle, LongPolls, Metrics,
+    Part, Reservation, Reserve, RunUntil, Runtime, Spawn, SpawnError, SpawnLocal, SpawnWith, TaskGroup,
+    TaskId, TrySpawnBlockingError, TrySpawnError, Waiters, Waiting, WaitsFor, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
@@ -135,6 +135,15 @@ rows! {
     TrySpawnError<Local>: NO NO YES;
     TrySpawnError<Spawn<Plain>>: YES NO NO;
     YieldNow: YES YES YES;
+
+    // A request to end goes wherever it is heard.
+    CancellationToken: YES YES YES;
+    Cancelled<'static>: YES YES YES;
+    CancelGuard: YES YES YES;
+    RunUntil<'static, Plain>: YES YES YES;
+    RunUntil<'static, Local>: NO NO YES;
+    RunUntil<'static, Celled>: YES NO YES;
+    RunUntil<'static, Spawn<Plain>>: YES NO NO;
 
     Sleep: YES YES YES;
     Interval: YES YES YES;
