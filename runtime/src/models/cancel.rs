@@ -3,6 +3,8 @@
 //! With `--cfg anteroom_bug="..."` a model must fail for each of: `cancel_no_second_look` (a waiter that does not look at
 //! the flag inside the line), `cancel_sets_plainly` (a flag without an order).
 
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use super::{model, model_of_three, poll_once, wait_for};
@@ -44,13 +46,37 @@ fn loom_who_sees_a_token_cancelled_sees_those_below_it_cancelled() {
     model(|| {
         let parent = CancellationToken::new();
         let child = parent.child_token();
+        // Loom remembers one last access of an atomic. Of the parent's flag that is the look of `cancel` itself, so that alone
+        // it would not have this thread's look come late: another atomic, without an order of its own, makes it.
+        let over = Arc::new(AtomicBool::new(false));
+        let other = thread::spawn({
+            let (parent, over) = (parent.clone(), over.clone());
+            move || {
+                parent.cancel();
+                over.store(true, Ordering::Relaxed);
+            }
+        });
+        if over.load(Ordering::Relaxed) && parent.is_cancelled() {
+            assert!(child.is_cancelled());
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_token_is_not_cancelled_before_those_below_it() {
+    // [CANCEL-1], the steps of it.
+    model(|| {
+        let parent = CancellationToken::new();
+        let child = parent.child_token();
         let other = thread::spawn({
             let parent = parent.clone();
             move || parent.cancel()
         });
-        if parent.is_cancelled() {
-            assert!(child.is_cancelled());
+        while !parent.is_cancelled() {
+            thread::yield_now();
         }
+        assert!(child.is_cancelled());
         other.join().unwrap();
     });
 }
