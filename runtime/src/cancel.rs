@@ -20,7 +20,7 @@
 //!   the flag, or is woken.
 //! - [CANCEL-3] Under the locks there are moves, comparisons and the allocator: no waker is cloned, woken or dropped, so none
 //!   can come back to a lock that is held.
-//! - [CANCEL-4] Under the lock of the tree, a flag is set if and only if its token is not in the tree.
+//! - [CANCEL-4] Who holds the lock of the tree finds a token, once it was put in, either there or with its flag set, never both.
 //!
 //! # Rejected
 //! - The token of `tokio-util`: it is tokio's. Its users asked for what is above: a look that takes no lock, an order between
@@ -75,6 +75,36 @@ use tree::{Member, NOWHERE, Tree};
 ///
 /// A token works in any executor and across threads. Clones are one token: who cancels one cancels it for all. A
 /// [child](Self::child_token) is cancelled with its parent and not the other way.
+///
+/// # Deadlines
+/// A deadline is a time, which may be copied to whoever needs it; a token with one would need a runtime to wake it. For many
+/// tasks at once:
+///
+/// ```
+/// use anteroom::time::{now, sleep, timeout_at};
+/// use anteroom::{CancellationToken, TaskGroup};
+/// use std::time::Duration;
+/// let runtime = anteroom::Runtime::builder().paused_clock(true).build().unwrap();
+/// runtime.block_on(async {
+///     let (too_late, deadline) = (CancellationToken::new(), now() + Duration::from_secs(10));
+///     let group = TaskGroup::new();
+///     for seconds in [1, 5, 3_600] {
+///         let work = sleep(Duration::from_secs(seconds));
+///         group.spawn(too_late.clone().run_until_owned(work)).await.unwrap();
+///     }
+///     let mut done = 0;
+///     let all = async {
+///         while let Some(result) = group.join_next().await {
+///             done += usize::from(result.unwrap().is_some());
+///         }
+///     };
+///     if timeout_at(deadline, all).await.is_err() {
+///         too_late.cancel(); // or `group.abort_all()`, which asks nobody
+///     }
+///     assert_eq!(group.join_next().await.unwrap().unwrap(), None, "it was asked, and went");
+///     assert_eq!(done, 2);
+/// });
+/// ```
 ///
 /// # Bounds
 /// A token costs less than 200 bytes, in two allocations and a place in its tree's array, until its last clone is dropped;
@@ -219,7 +249,7 @@ impl CancellationToken {
         self.handle.signal.is_set()
     }
 
-    /// Ready when this token is cancelled; at once, if it was.
+    /// Ready when this token is cancelled; at once, if it was. Never, if nobody is left who could.
     ///
     /// ```
     /// let token = anteroom::CancellationToken::new();
