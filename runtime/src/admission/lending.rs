@@ -27,7 +27,8 @@
 //!
 //! # Bounds
 //! Children in place: one a place, each inside of the one before, [`LEVELS_MAX`] at most; together with those who wait,
-//! `max_waiting`. One offer stands at a time, and each who waits gets one a round; when a round was for nothing, the loop sleeps.
+//! `max_waiting`. One offer stands at a time, and each who waits gets one a round; when a round was for nothing, or too many
+//! offers of it were, made to waiters that leave and come back, the loop sleeps.
 //!
 //! # Rejected
 //! To run a child in place as soon as there is no room: a loop that accepts connections would become one of them. To look for
@@ -55,8 +56,9 @@ pub(super) struct Lending {
     pub(super) lender: Cell<Option<Lender>>,
     /// The offer that was made last.
     offer: Cell<Offer>,
-    /// Whether one was taken in this round.
+    /// Whether one was taken in this round, and how many nobody took.
     was_taken: Cell<bool>,
+    wasted: Cell<usize>,
     /// Groups with a limit of their own for whose places somebody waits here.
     limits: RefCell<Vec<Weak<dyn Limit>>>,
     /// The witnesses: a task with a place that was not stuck, and one that waited for something outside.
@@ -75,6 +77,7 @@ impl Lending {
             lender: Cell::new(None),
             offer: Cell::new(Offer { number: 1, round: 1 }),
             was_taken: Cell::new(false),
+            wasted: Cell::new(0),
             limits: RefCell::new(Vec::new()),
             mover: Cell::new(None),
             armed: Cell::new(None),
@@ -98,10 +101,18 @@ impl Lending {
         let Offer { number, round } = self.offer.get();
         self.offer.set(Offer { number: number + 1, round: round + 1 });
         self.was_taken.set(false);
+        self.wasted.set(0);
+    }
+
+    /// Whether another offer may be made in this round, in which so many wait. Who waits anew each time that it is told would
+    /// be told for ever.
+    fn may_offer(&self, waiting: usize) -> bool {
+        self.wasted.get() <= 2 * waiting + WASTED_MORE
     }
 
     /// The next offer, which stands from now on.
     fn next_offer(&self) -> Offer {
+        self.wasted.set(self.wasted.get() + 1);
         let Offer { number, round } = self.offer.get();
         self.offer.set(Offer { number: number + 1, round });
         self.offer.get()
@@ -113,9 +124,9 @@ pub(crate) trait Limit {
     /// Who is to be offered to run a child in place that waits for one of its places, if anybody; the offer is noted.
     fn offer(&self, look: &Look<'_>) -> Option<Waker>;
 
-    /// Whether nobody waits for its places in the runtime behind `door`; then it must be [registered](Admission::register)
-    /// again when somebody does.
-    fn is_idle(&self, door: Door) -> bool;
+    /// How many wait for its places in the runtime behind `door`; when nobody does, it must be
+    /// [registered](Admission::register) again when somebody does.
+    fn waiting(&self, door: Door) -> usize;
 }
 
 /// What a limit sees of the runtime when nothing is runnable.
@@ -137,6 +148,9 @@ impl Look<'_> {
         fits && offer.round != self.offer.round && spot.is_some_and(may)
     }
 }
+
+/// How many offers nobody may take in one round, beyond two for each who waits.
+const WASTED_MORE: usize = 16;
 
 /// Keeps a witness up to date: whether there is a header like that.
 fn seen(local: &Local, witness: &Cell<Option<&'static Header>>, is_one: fn(&Header) -> bool) -> bool {
@@ -210,11 +224,12 @@ impl Admission {
         let look = Look { admission: self, door, moves, is_armed, offer: self.lending.next_offer() };
         let mut told = None;
         self.lending.limits.borrow_mut().retain(|limit| {
-            let Some(limit) = limit.upgrade().filter(|limit| !limit.is_idle(door)) else { return false };
-            if told.is_none() {
+            let Some(limit) = limit.upgrade() else { return false };
+            let waiting = limit.waiting(door);
+            if told.is_none() && waiting > 0 && self.lending.may_offer(waiting) {
                 told = limit.offer(&look);
             }
-            true
+            waiting > 0
         });
         let is_made = told.is_some();
         tell(told);
@@ -223,6 +238,9 @@ impl Admission {
 
     /// Makes an offer to the first in line whose child may run in place; or refuses one that may, but is nested too deep.
     fn offer_in_line(&self, at: (&'static Home, &Local)) -> bool {
+        if !self.lending.may_offer(self.ledger.borrow().waiting()) {
+            return false;
+        }
         while let Some(waiter) = self.next_to_lend() {
             if waiter.spot().is_some_and(|spot| spot.level() >= LEVELS_MAX) {
                 self.refuse(at, waiter, Refused::TooDeep);
@@ -248,6 +266,7 @@ impl Admission {
         if stands {
             let _the_last_one_is_over = self.lending.next_offer();
             self.lending.was_taken.set(true);
+            self.lending.wasted.set(0);
         }
         stands
     }
