@@ -37,11 +37,12 @@
 //! # Read next
 //! `../scheduler/local.rs`, which asks.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Weak;
 use std::task::Waker;
 
 use super::{Admission, Door, SpawnWaiter, tell};
+use crate::sync::Cell;
 pub(crate) use crate::task::in_place::{LEVELS_MAX, Offer, Spawner};
 use crate::task::in_place::{Lender as InPlace, Spot as ParkedAt};
 use crate::task::waiter::Refused;
