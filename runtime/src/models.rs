@@ -15,6 +15,7 @@
 //! owner may hold it), `desk_forgets_close` (a close that comes while the owner empties the desk).
 
 mod cancel;
+mod lending;
 
 use std::future::poll_fn;
 use std::panic::Location;
