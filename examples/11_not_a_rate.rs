@@ -17,6 +17,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -186,31 +187,39 @@ fn not_fixed() -> io::Result<()> {
     Ok(())
 }
 
-/// A task that is aborted with its permit, one that gives its permit back by hand, and a permit in parts.
+async fn hold(permit: OwnedPermit) {
+    sleep(SECOND).await;
+    drop(permit);
+}
+
+async fn panic_with(permit: OwnedPermit) {
+    let _permit = permit;
+    resume_unwind(Box::new("not printed")) // as `panic!`, without a word on standard error
+}
+
+/// A task that is aborted with its permit, one that panics with it, one that gives it back by hand; and a permit in parts.
 fn not_at_its_callers_mercy() -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(10));
     let runtime = paused(10)?;
     runtime.block_on(async {
-        let hold = |permit: OwnedPermit| async move {
-            sleep(SECOND).await;
-            drop(permit);
-        };
         let take = || permits.try_acquire_owned().expect("there are ten");
         let aborted = spawn(hold(take())).await.expect("there is room");
         let by_hand = spawn(hold(take())).await.expect("there is room");
+        let panicked = spawn(panic_with(take())).await.expect("there is room");
         // In parts, too: what was one permit of three is two, of one and of two, and never four.
         let mut whole = permits.try_acquire_many(3).expect("there are ten");
         let part = whole.split(2).expect("it has three");
-        assert_eq!((permits.in_use(), whole.weight(), part.weight()), (5, 1, 2));
+        assert_eq!((permits.in_use(), whole.weight(), part.weight()), (6, 1, 2));
         assert!(whole.split(2).is_none(), "there is one left in it");
         aborted.abort();
         assert!(aborted.await.unwrap_err().is_cancelled());
+        assert!(panicked.await.unwrap_err().is_panic());
         by_hand.await.expect("it does not panic");
         drop((whole, part));
         // `drop(part)` once more: error[E0382]: use of moved value: `part`.
     });
     println!(
-        "4. aborted, given back by hand, split in parts: {} of {} again",
+        "4. aborted, panicked, given back by hand, split in parts: {} of {} again",
         permits.available(),
         permits.limit()
     );
@@ -285,4 +294,36 @@ fn main() -> io::Result<()> {
 #[test]
 fn a_semaphore_says_how_many_at_once_and_nothing_else() {
     main().unwrap();
+}
+
+/// The page, and what it quotes.
+#[test]
+fn each_fragment_on_the_page_is_taken_from_an_example() {
+    let page = include_str!("../runtime/docs/lessons.md");
+    let rust = [
+        include_str!("08_limit_the_tasks.rs"),
+        include_str!("10_how_many.rs"),
+        include_str!("11_not_a_rate.rs"),
+    ];
+    let python = [include_str!("lessons.py")];
+    let mut seen = 0;
+    let mut sources: Option<&[&str]> = None;
+    for line in page.lines() {
+        match line.strip_prefix("```") {
+            Some("rust") => sources = Some(&rust),
+            Some("python") => sources = Some(&python),
+            Some(_) => sources = None, // what does not compile, what is printed; and the end of each
+            None => {}
+        }
+        let is_own =
+            line.is_empty() || line.starts_with("```") || line.starts_with("use ") || line.starts_with("# ");
+        if let Some(sources) = sources.filter(|_| !is_own) {
+            seen += 1;
+            assert!(
+                sources.iter().any(|source| source.contains(&format!("{line}\n"))),
+                "no example says {line:?}"
+            );
+        }
+    }
+    assert!(seen > 50, "{seen} lines: is this still how they are quoted?");
 }

@@ -315,6 +315,25 @@ async def release_twice_beside_others():
     return f"{peak} at work at once behind BoundedSemaphore(2); ValueError for {', '.join(told)}"
 
 
+def two_loops():
+    """One semaphore, waited for on one loop and then on another."""
+    semaphore = asyncio.Semaphore(1)
+
+    async def work():
+        async with semaphore:
+            await asyncio.sleep(0.01)
+
+    async def two_at_once():
+        await asyncio.gather(work(), work())
+
+    paused(two_at_once())
+    try:
+        paused(two_at_once())
+    except RuntimeError as error:
+        return f"RuntimeError: {str(error).split('> ')[-1]}"
+    return "no error"
+
+
 def not_a_rate():
     print("4. ten permits")
     for seconds, jobs in [(0.001, 10_000), (1.0, 100)]:
@@ -327,6 +346,7 @@ def not_a_rate():
     for kind in [asyncio.Semaphore, asyncio.BoundedSemaphore]:
         print(f"   {kind.__name__}: {paused(release_twice(kind(1)))}")
     print(f"   beside others: {paused(release_twice_beside_others())}")
+    print(f"   one semaphore, two loops: {two_loops()}")
 
 
 if __name__ == "__main__":
