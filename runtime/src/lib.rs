@@ -57,6 +57,8 @@ mod group;
 mod handle;
 #[cfg(not(anteroom_loom))]
 mod holders;
+#[cfg(doc)]
+pub mod lessons;
 #[cfg(not(anteroom_loom))]
 mod metrics;
 #[cfg(all(test, anteroom_loom))]
