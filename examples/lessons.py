@@ -327,6 +327,7 @@ def two_loops():
         await asyncio.gather(work(), work())
 
     paused(two_at_once())
+    paused(work())  # finds room, and no error
     try:
         paused(two_at_once())
     except RuntimeError as error:
