@@ -302,6 +302,7 @@ fn each_fragment_on_the_page_is_taken_from_an_example() {
     let page = include_str!("../runtime/docs/lessons.md");
     let rust = [
         include_str!("08_limit_the_tasks.rs"),
+        include_str!("09_sliding_window.rs"),
         include_str!("10_how_many.rs"),
         include_str!("11_not_a_rate.rs"),
     ];
