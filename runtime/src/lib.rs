@@ -20,6 +20,8 @@
 //! ```
 //!
 //! # Features
+//! `futures-core`: [`AsCompleted`] implements the `Stream` of the crate `futures-core`. Off by default.
+//!
 //! `futures-io`: [`net::TcpStream`], `&TcpStream` and the halves of [`net::TcpStream::into_split`] implement the `AsyncRead`
 //! and `AsyncWrite` of the crate `futures-io`. Off by default.
 //!
@@ -30,9 +32,11 @@
 //! 3. `scheduler/local.rs`: the whole loop on one page; `inbox.rs`: how other threads reach it.
 //! 4. `driver/`: one turn of timers and sockets.
 //! 5. `time/`, `net/`, `blocking.rs`: what futures can wait for.
-//! 6. `spawn/`: the front door; `group/`: tasks that belong together. `handle.rs`: the same from other threads, over `task/desk.rs`.
-//! 7. `holders.rs`, `metrics.rs`, `worst.rs`: what a runtime tells of itself.
-//! 8. `runtime.rs`: the wiring.
+//! 6. `spawn/`: the front door; `group/`: tasks that belong together. `handle.rs`: the same from other threads, over
+//!    `task/desk.rs`.
+//! 7. `gather.rs`: many futures in one task, which needs nothing of the above.
+//! 8. `holders.rs`, `metrics.rs`, `worst.rs`: what a runtime tells of itself.
+//! 9. `runtime.rs`: the wiring.
 //!
 //! `cancel.rs` stands apart: how tasks are asked to end, in this runtime or any other.
 //!
@@ -51,6 +55,7 @@ mod cancel;
 mod clock;
 #[cfg(not(anteroom_loom))]
 mod driver;
+mod gather;
 #[cfg(not(anteroom_loom))]
 mod group;
 #[cfg(not(anteroom_loom))]
@@ -80,6 +85,7 @@ mod yield_now;
 #[cfg(not(anteroom_loom))]
 pub use blocking::{Blocking, TrySpawnBlockingError, spawn_blocking, try_spawn_blocking};
 pub use cancel::{CancelGuard, CancellationToken, Cancelled, RunUntil};
+pub use gather::{AsCompleted, GATHER_LIMIT, Gather, TryGather, as_completed, gather, try_gather};
 #[cfg(not(anteroom_loom))]
 pub use group::{GroupHandle, GroupSpawn, GroupSpawnLocal, TaskGroup};
 #[cfg(not(anteroom_loom))]

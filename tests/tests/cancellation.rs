@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use anteroom::net::{ReadHalf, TcpListener, TcpStream, WriteHalf, lookup_host};
 use anteroom::{
     Builder, CancellationToken, Handle, JoinHandle, Metrics, Reservation, Runtime, SpawnError, TaskGroup,
-    metrics, reserve, spawn, spawn_blocking, spawn_local, spawn_with, time, try_spawn, try_spawn_blocking,
-    yield_now,
+    as_completed, gather, metrics, reserve, spawn, spawn_blocking, spawn_local, spawn_with, time, try_gather,
+    try_spawn, try_spawn_blocking, yield_now,
 };
 use anteroom_limiter::Semaphore;
 use anteroom_tests::cancel::Step;
@@ -71,6 +71,9 @@ rows! {
     run_until_is_cancelled for "CancellationToken::run_until", "RunUntil";
     run_until_owned_is_cancelled for "CancellationToken::run_until_owned";
     run_until_its_future_is_ready for "CancellationToken::run_until";
+    gathers for "gather", "Gather";
+    gathers_what_may_fail for "try_gather", "TryGather";
+    results_as_they_come for "AsCompleted::next";
     sleeps for "sleep", "Sleep";
     sleeps_until for "sleep_until";
     timeout_that_is_over for "timeout", "Timeout";
@@ -593,6 +596,69 @@ async fn hour<F: Future>(step: &Step, future: F) -> bool {
     time::sleep(HOUR).await;
     assert_eq!(time::now() - start, passed + HOUR);
     done
+}
+
+/// Counts what has started and has not been dropped.
+#[derive(Clone, Default)]
+struct Live(Arc<()>);
+
+impl Live {
+    /// A future with a timer, which starts and ends; its number.
+    async fn one(self, number: u32) -> u32 {
+        time::sleep(Duration::from_millis(u64::from(number))).await;
+        number
+    }
+
+    fn is_none(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+fn gathers() {
+    each_step(3, paused(), async |step| {
+        let live = Live::default();
+        let output = step.run(gather(0..6, |number| live.clone().one(number)).limit(2), |_| {}).await;
+        assert!(live.is_none(), "{step:?}: what has started is gone, with its timers");
+        assert_eq!(metrics().timers, 0, "{step:?}");
+        output.is_some_and(|output| output == [0, 1, 2, 3, 4, 5])
+    });
+}
+
+fn gathers_what_may_fail() {
+    each_step(3, paused(), async |step| {
+        let live = Live::default();
+        let each = async |number| match live.clone().one(number).await {
+            4 => Err("four"),
+            number => Ok(number),
+        };
+        let output = step.run(try_gather(0..9, each).limit(2), |_| {}).await;
+        assert!(live.is_none(), "{step:?}");
+        assert_eq!(metrics().timers, 0, "{step:?}");
+        output.is_some_and(|output| output == Err("four"))
+    });
+}
+
+fn results_as_they_come() {
+    each_step(1, paused(), async |step| {
+        let live = Live::default();
+        let mut results = as_completed(1..4, |number| live.clone().one(number)).limit(2);
+        let first = step.run(results.next(), |_| {}).await;
+        // What was not given out comes to the next call.
+        let mut all: Vec<u32> = first.into_iter().flatten().collect();
+        let done = !all.is_empty();
+        while let Some(number) = results.next().await {
+            all.push(number);
+        }
+        assert_eq!(all, [1, 2, 3], "{step:?}");
+        assert!(live.is_none());
+        // And dropped in between, it takes what has started with it.
+        let mut results = as_completed(1..4, |number| live.clone().one(number)).limit(2);
+        results.next().await;
+        drop(results);
+        assert!(live.is_none());
+        assert_eq!(metrics().timers, 0, "{step:?}");
+        done
+    });
 }
 
 fn sleeps() {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use anteroom::net::{ReadHalf, ReuniteError, TcpListener, TcpStream, ToAddress, WriteHalf, lookup_host};
 use anteroom::time::{Elapsed, Interval, Sleep, Timeout};
 use anteroom::{
-    Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, GroupHandle,
-    GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle, LongPolls, Metrics,
-    Part, Reservation, Reserve, RunUntil, Runtime, Spawn, SpawnError, SpawnLocal, SpawnWith, TaskGroup,
-    TaskId, TrySpawnBlockingError, TrySpawnError, Waiters, Waiting, WaitsFor, WorstCase, YieldNow,
+    AsCompleted, Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, Gather,
+    GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle,
+    LongPolls, Metrics, Part, Reservation, Reserve, RunUntil, Runtime, Spawn, SpawnError, SpawnLocal,
+    SpawnWith, TaskGroup, TaskId, TryGather, TrySpawnBlockingError, TrySpawnError, Waiters, Waiting,
+    WaitsFor, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
@@ -71,6 +72,7 @@ macro_rules! rows {
 type Plain = Ready<u8>;
 type Local = Ready<Rc<u8>>;
 type Celled = Ready<Cell<u8>>;
+type Items = std::ops::Range<u8>;
 
 rows! {
     // A runtime belongs to the thread that made it, and nobody else may even look at it.
@@ -115,6 +117,21 @@ rows! {
     Join<Spawn<Plain>, u8>: YES NO NO;
     Join<Spawn<Plain>, Rc<u8>>: NO NO NO;
     Join<SpawnLocal<Plain>, u8>: NO NO NO;
+
+    // What is gathered is as its parts, and lies in a block of its own, so that who gathers may move.
+    Gather<Items, fn(u8) -> Plain, Plain>: YES YES YES;
+    Gather<Items, fn(u8) -> Celled, Celled>: YES NO YES;
+    Gather<Items, fn(u8) -> Local, Local>: NO NO YES;
+    Gather<Items, fn(u8) -> Spawn<Plain>, Spawn<Plain>>: YES NO YES;
+    Gather<Rc<u8>, fn(u8) -> Plain, Plain>: NO NO YES;
+    Gather<Items, Rc<u8>, Plain>: NO NO YES;
+    Gather<Items, std::marker::PhantomPinned, Plain>: YES YES YES;
+    TryGather<Items, fn(u8) -> Plain, Plain, u8>: YES YES YES;
+    TryGather<Items, fn(u8) -> Local, Local, u8>: NO NO YES;
+    TryGather<Items, fn(u8) -> Plain, Plain, Rc<u8>>: NO NO YES;
+    AsCompleted<Items, fn(u8) -> Plain, Plain>: YES YES YES;
+    AsCompleted<Items, fn(u8) -> Celled, Celled>: YES NO YES;
+    AsCompleted<Items, fn(u8) -> Local, Local>: NO NO YES;
 
     // A handle is as its output, which it may take on any thread.
     JoinHandle<u8>: YES YES YES;
@@ -174,8 +191,8 @@ rows! {
     Ledger<Cell<u8>, 2>: YES NO YES;
 }
 
-/// Traits, which have none.
-const WITHOUT: [&str; 1] = ["ToAddress"];
+/// A trait and a constant, which have none.
+const WITHOUT: [&str; 2] = ["ToAddress", "GATHER_LIMIT"];
 
 #[test]
 fn every_public_type_has_a_row() {
@@ -230,6 +247,11 @@ fn what_the_library_waits_for_can_be_waited_for_in_a_spawned_task() {
         stream.write_vectored(&[]).await
     });
     let semaphore = Arc::new(Semaphore::new(1));
+    send(&anteroom::gather(0..3, ready));
+    send(&async {
+        let mut results = anteroom::as_completed(0..3, ready);
+        results.next().await
+    });
     send(&semaphore.acquire());
     send(&semaphore.acquire_owned());
     send(&anteroom::spawn(ready(1)));
