@@ -154,9 +154,7 @@ where
         AsCompleted::poll_next(&mut self, cx)
     }
 
-    /// Those that are live, and what the iterator says of the rest.
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let ((least, most), live) = (self.crew.items_left(), self.crew.live());
-        (least.saturating_add(live), most.and_then(|most| most.checked_add(live)))
+        self.crew.size_hint()
     }
 }

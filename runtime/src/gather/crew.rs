@@ -201,13 +201,11 @@ where
         self.limit = limit;
     }
 
-    /// How many items there may still be, from the iterator.
-    pub(super) fn items_left(&self) -> (usize, Option<usize>) {
-        if self.state == State::Taking { self.items.size_hint() } else { (0, Some(0)) }
-    }
-
-    pub(super) fn live(&self) -> usize {
-        self.live
+    /// How many results there may still be: those of who is live, and what the iterator says of the rest.
+    #[cfg(feature = "futures-core")]
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
+        let (least, most) = if self.state == State::Taking { self.items.size_hint() } else { (0, Some(0)) };
+        (least.saturating_add(self.live), most.and_then(|most| most.checked_add(self.live)))
     }
 
     /// Whether it was ended, and not by a panic.
