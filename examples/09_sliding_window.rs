@@ -36,7 +36,7 @@ type Log = Arc<Mutex<Vec<(usize, Instant, Instant)>>>;
 /// Stands for a request: every tenth is slow.
 async fn job(number: usize, log: Log) -> usize {
     let start = now();
-    sleep(if number % AT_ONCE == 0 { LONG } else { SHORT }).await;
+    sleep(if number.is_multiple_of(AT_ONCE) { LONG } else { SHORT }).await;
     log.lock().expect("nobody panics with it").push((number, start, now()));
     number
 }
