@@ -10,7 +10,7 @@
 //! Left to itself the example sends itself the signal. With `--stay` it waits for yours: `kill -USR1 PID`.
 //!
 //! # Read next
-//! The crawler: `crawl/main.rs`. Or the runtime itself, in the order that `runtime/src/lib.rs` gives.
+//! `08_limit_the_tasks.rs`, the first of four lessons about limits. Or the crawler: `crawl/main.rs`.
 
 use std::io::Write as _;
 use std::sync::mpsc;
