@@ -362,7 +362,8 @@ impl Admission {
             match refusal {
                 None => self.let_in(at, units, waiter),
                 Some(Refusal::Closed) => tell(waiter.refuse(Refused::Closed)),
-                Some(_) if self.may_wait() => self.enqueue(at.1, waiter, None),
+                // Where its frame was polled meanwhile, if by a task here, it may be offered to run.
+                Some(_) if self.may_wait() => self.enqueue(at.1, waiter, waiter.spot()),
                 Some(_) => tell(waiter.refuse(Refused::QueueFull)),
             }
         }
