@@ -18,6 +18,8 @@
 mod cancel;
 mod lending;
 
+mod gather;
+
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};

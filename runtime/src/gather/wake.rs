@@ -150,7 +150,8 @@ impl Owner {
         // after it, and must not see `parent` earlier than we left it.
         let newest = self.line.newest.swap(AWAKE, Ordering::AcqRel);
         // [GATHER-3] asleep, and still so: nobody touches the waker. Asleep, and a group instead: somebody does.
-        self.is_being_woken |= self.is_asleep && newest != ASLEEP;
+        let was_found = self.is_asleep && newest != ASLEEP;
+        self.is_being_woken |= was_found && !cfg!(anteroom_bug = "gather_not_told");
         self.is_asleep = false;
         Taken(newest)
     }
@@ -174,6 +175,11 @@ impl Owner {
         self.leave(waker);
         // Ordering: Relaxed; published by the step below, and read by nobody before that.
         self.line.told.store(false, Ordering::Relaxed);
+        if cfg!(anteroom_bug = "gather_sleep_plain") {
+            self.line.newest.store(ASLEEP, Ordering::Release);
+            self.is_asleep = true;
+            return true;
+        }
         // Ordering: Release; pairs with the Acquire in `Line::put`, which finds the waker. [GATHER-4] it fails if a group came.
         let step = self.line.newest.compare_exchange(AWAKE, ASLEEP, Ordering::Release, Ordering::Relaxed);
         self.is_asleep = step.is_ok();
