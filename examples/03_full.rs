@@ -13,8 +13,8 @@
 //! | wait, and then do something else with `work` | `waiting.withdraw()`: leaves the line, with `work` |
 //!
 //! # Deadlock
-//! A task that holds the last place and waits for a child that cannot get in waits for ever. Spawn from outside, as here, or
-//! from a service (the next chapter), or bound the wait.
+//! A task that holds the last place and waits for a child that cannot get in runs it in its own place, when nothing else can
+//! move: `13_no_deadlock.rs`.
 //!
 //! # Read next
 //! `04_services_and_time.rs`, also for the clock of this one: it is held, so no timeout takes any time.

@@ -21,7 +21,7 @@
 //! ends it at once, as if nobody had caught it.
 //!
 //! # Read next
-//! `runtime/src/cancel.rs`, the token; `Handle::drain`.
+//! `13_no_deadlock.rs`, what a full limit does to tasks that wait for tasks. `runtime/src/cancel.rs`, the token.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
