@@ -150,6 +150,12 @@ impl Look<'_> {
     }
 }
 
+/// Who was next in line to lend.
+enum Next {
+    Offered(Waker),
+    TooDeep(&'static SpawnWaiter),
+}
+
 /// How many offers nobody may take in one round, beyond two for each who waits.
 const WASTED_MORE: usize = 16;
 
@@ -242,19 +248,12 @@ impl Admission {
         if !self.lending.may_offer(self.ledger.borrow().waiting()) {
             return false;
         }
-        while let Some(waiter) = self.next_to_lend() {
-            if waiter.spot().is_some_and(|spot| spot.level() >= LEVELS_MAX) {
-                self.refuse(at, waiter, Refused::TooDeep);
-                return true;
-            }
-            waiter.node().offer.set(self.lending.next_offer());
-            let waker = waiter.call();
-            if waker.is_some() {
-                tell(waker);
-                return true;
-            }
+        match self.next_to_lend() {
+            Some(Next::Offered(waker)) => tell(Some(waker)),
+            Some(Next::TooDeep(waiter)) => self.refuse(at, waiter, Refused::TooDeep),
+            None => return false,
         }
-        false
+        true
     }
 
     fn bytes_free(&self) -> isize {
@@ -274,26 +273,46 @@ impl Admission {
 
     /// Whether somebody with a place will go on, or may, for all that is known. Nobody knows who has a reserved place.
     fn moves(&self, local: &Local) -> bool {
-        if seen(local, &self.lending.mover, Header::holds_and_moves) {
+        let mover = &self.lending.mover;
+        if mover.get().is_some_and(Header::holds_and_moves) {
             return true;
         }
+        let in_use = self.ledger.borrow().in_use()[0];
         let holders = Cell::new(0);
-        local.table.for_each(|task| holders.set(holders.get() + usize::from(task.holds())));
-        holders.get() < self.ledger.borrow().in_use()[0]
+        // Up to the last who has a place, and not all that was ever in use.
+        let last = local.table.find(|task| {
+            if !task.holds() {
+                return false;
+            }
+            holders.set(holders.get() + 1);
+            task.holds_and_moves() || holders.get() == in_use
+        });
+        mover.set(last.filter(|task| task.holds_and_moves()));
+        mover.get().is_some() || holders.get() < in_use
     }
 
-    /// The first in line whose child may run in its spawner's place and was not offered to in this round.
-    fn next_to_lend(&self) -> Option<&'static SpawnWaiter> {
+    /// The first in line whose child may run in its spawner's place, who was not offered to in this round, and who can be
+    /// told; one look at each who waits, however many of them cannot be.
+    fn next_to_lend(&self) -> Option<Next> {
         let ledger = self.ledger.borrow();
         let bytes_free = ledger.available()[1];
         let round = self.lending.offer.get().round;
-        let may = |waiter: &SpawnWaiter| {
-            let fits =
-                waiter.bytes_in_place().is_some_and(|bytes| bytes == 0 || bytes as isize <= bytes_free);
-            fits && waiter.node().offer.get().round != round
-                && waiter.spot().is_some_and(|spot| spot.may_lend())
-        };
-        ledger.waiters().map(|(_, waiter)| *waiter).find(|waiter| may(waiter))
+        let fits = |bytes: usize| bytes == 0 || bytes as isize <= bytes_free;
+        for (_, &waiter) in ledger.waiters() {
+            let node = waiter.node();
+            if node.offer.get().round == round || !waiter.bytes_in_place().is_some_and(fits) {
+                continue;
+            }
+            let Some(spot) = waiter.spot().filter(Spot::may_lend) else { continue };
+            if spot.level() >= LEVELS_MAX {
+                return Some(Next::TooDeep(waiter));
+            }
+            node.offer.set(self.lending.next_offer());
+            if let Some(waker) = waiter.call() {
+                return Some(Next::Offered(waker));
+            }
+        }
+        None
     }
 
     /// Takes a waiter out of line, who waits there.
