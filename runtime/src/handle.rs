@@ -278,7 +278,7 @@ impl Future for Watch {
             self.number = None;
             return Poll::Ready(());
         }
-        task::waits_for(WaitsFor::JOIN);
+        task::waits_for(if door.is_here() { WaitsFor::JOIN } else { WaitsFor::JOIN_ELSEWHERE });
         Poll::Pending
     }
 }

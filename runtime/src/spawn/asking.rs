@@ -86,9 +86,10 @@ impl<S: Seed> Asking<S> {
     ) -> Poll<Result<Granted, SpawnError>> {
         if !self.entry.is_fresh() {
             // A place that was got for nothing would never come back, so this comes before anything is asked for.
+            let door = self.door;
             let polled = poll_wait(self.project().entry, cx);
             if polled.is_pending() {
-                waits_for(WaitsFor::ADMISSION);
+                waits_for_room(door.is_some_and(|door| door.is_here()));
             }
             return polled;
         }
@@ -283,7 +284,8 @@ impl<P: Plant> Asking<P> {
     #[inline(never)]
     fn look_for_offer(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Granted, SpawnError>> {
         let waiter = self.entry.waits_with().expect("it waits");
-        if let Some((at, admission)) = inside().filter(|_| waiter.is_here()) {
+        let lent = inside().filter(|_| waiter.is_here());
+        if let Some((at, admission)) = lent {
             if admission.take_offer(at, waiter) {
                 let old = self.as_mut().project().entry.begin_in_place(waiter);
                 // It is the waker of this very poll, mostly.
@@ -291,7 +293,7 @@ impl<P: Plant> Asking<P> {
                 return self.poll_in_place(waiter, cx);
             }
         }
-        waits_for(WaitsFor::ADMISSION);
+        waits_for_room(lent.is_some());
         Poll::Pending
     }
 
@@ -362,7 +364,7 @@ fn poll_elsewhere<S: Seed>(
 ) -> Poll<Result<Granted, SpawnError>> {
     match door.arrive(entry, terms, cx.waker().clone()) {
         Ok(()) => {
-            waits_for(WaitsFor::ADMISSION);
+            waits_for_room(false);
             Poll::Pending
         }
         Err((turned, waker)) => {
@@ -370,6 +372,11 @@ fn poll_elsewhere<S: Seed>(
             Poll::Ready(Err(turned.into()))
         }
     }
+}
+
+/// Notes that whoever is being polled waits for room: in this runtime, or in another.
+fn waits_for_room(is_here: bool) {
+    waits_for(if is_here { WaitsFor::ADMISSION } else { WaitsFor::ADMISSION_ELSEWHERE });
 }
 
 /// Gives back a node that is this thread's to recycle.

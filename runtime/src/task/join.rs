@@ -227,7 +227,7 @@ fn poll_foreign<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, Jo
         // [JOIN-2] Looked at again after the bit was set; the fence is in `post`'s ring, and at the end of a runtime.
         crate::sync::fence(Ordering::SeqCst);
         if cfg!(anteroom_bug = "join_no_second_look") || !task.snapshot().is_done() {
-            waits_for(WaitsFor::JOIN);
+            waits_for(WaitsFor::JOIN_ELSEWHERE);
             return Poll::Pending;
         }
         drop(shared(task).take_join(task));

@@ -44,6 +44,11 @@ impl WaitsFor {
     pub(crate) const BLOCKING: WaitsFor = WaitsFor(1 << 4);
     pub(crate) const GROUP: WaitsFor = WaitsFor(1 << 5);
 
+    /// Room or a task, as it may be, of another runtime: nothing here knows whether anything moves there.
+    const ELSEWHERE: WaitsFor = WaitsFor(1 << 6);
+    pub(crate) const ADMISSION_ELSEWHERE: WaitsFor = Self::ADMISSION.and(Self::ELSEWHERE);
+    pub(crate) const JOIN_ELSEWHERE: WaitsFor = Self::JOIN.and(Self::ELSEWHERE);
+
     const NAMES: [(WaitsFor, &'static str); 6] = [
         (Self::ADMISSION, "a place"),
         (Self::GROUP, "a group's place"),
@@ -92,14 +97,14 @@ impl WaitsFor {
         self.0 == 0
     }
 
-    /// Nothing but room, or other tasks.
+    /// Nothing but room, or other tasks, of this runtime.
     pub(super) const fn is_inside(self) -> bool {
         !self.unknown() && self.0 & !(Self::ADMISSION.0 | Self::GROUP.0 | Self::JOIN.0) == 0
     }
 
     /// Something that comes from outside of the runtime's tasks, and that the runtime knows of.
     pub(super) const fn is_outside(self) -> bool {
-        self.has(Self::TIMER.and(Self::IO).and(Self::BLOCKING))
+        self.has(Self::TIMER.and(Self::IO).and(Self::BLOCKING).and(Self::ELSEWHERE))
     }
 
     const fn and(self, other: WaitsFor) -> WaitsFor {
