@@ -22,8 +22,8 @@
 //! the results themselves, each in its place in the output, which is the only thing that grows with the items. One item that
 //! takes long holds up no other: results behind it wait in their places.
 //!
-//! An await of one allocates four times, however many items there are: the futures' block, the wakers' (two), and the output,
-//! which grows. A limit above 1,024 adds a block whenever that doubles what is live at once.
+//! An await of one allocates six times, however many items there are: the futures' block, the wakers' (two), a list of free
+//! places, and the output with its bits, which grow. A limit above 1,024 adds blocks whenever what is live at once doubles.
 //!
 //! # Rejected
 //! - A `try_as_completed`: dropping an [`AsCompleted`] at the first error is what it would do.
@@ -38,6 +38,7 @@ mod output;
 mod slots;
 mod wake;
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -100,7 +101,6 @@ where
 /// let squares: anteroom::Gather<_, _, _> = anteroom::gather(1..=3, |n| async move { n * n });
 /// assert_eq!(anteroom::block_on(squares), [1, 4, 9]);
 /// ```
-#[derive(Debug)]
 #[must_use = "nothing is taken or polled until it is awaited"]
 pub struct Gather<I, C, F: Future> {
     crew: Crew<I, C, F>,
@@ -146,11 +146,22 @@ where
 /// let halves: anteroom::TryGather<_, _, _, u32> = anteroom::try_gather([2, 4, 6], even);
 /// assert_eq!(anteroom::block_on(halves), Ok(vec![1, 2, 3]));
 /// ```
-#[derive(Debug)]
 #[must_use = "nothing is taken or polled until it is awaited"]
 pub struct TryGather<I, C, F, T> {
     crew: Crew<I, C, F>,
     output: Output<T>,
+}
+
+impl<I, C, F: Future> fmt::Debug for Gather<I, C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.crew.describe("Gather", f)
+    }
+}
+
+impl<I, C, F, T> fmt::Debug for TryGather<I, C, F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.crew.describe("TryGather", f)
+    }
 }
 
 // The futures are pinned in their own block, and nothing here is ever pinned besides.

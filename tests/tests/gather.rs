@@ -991,6 +991,13 @@ fn it_may_move_between_its_polls_and_to_another_thread() {
 }
 
 #[test]
+fn it_tells_how_far_it_is() {
+    let mut all = gather(0..10, |_| pending::<()>()).limit(3);
+    assert!(poll_once(Pin::new(&mut all)).is_pending());
+    assert_eq!(format!("{all:?}"), "Gather { limit: 3, taken: 3, live: 3, state: Taking, .. }");
+}
+
+#[test]
 fn many_at_once_end_in_any_order() {
     // Gates open in an order of their own, from this thread and another, with places used again and again.
     must_end(|| {

@@ -1,5 +1,6 @@
 //! Results as they come: [`as_completed`].
 
+use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -8,7 +9,7 @@ use super::crew::Crew;
 
 /// Makes a future of each item and polls them, at most a limit of them at once; gives their results as they come.
 ///
-/// As [`gather`](crate::gather), polled in place by whoever awaits [`AsCompleted::next`]: between two calls nothing is polled,
+/// As [`gather`](crate::gather()), polled in place by whoever awaits [`AsCompleted::next`]: between two calls nothing is polled,
 /// and no item is taken. With the feature `futures-core` it is a `Stream`.
 ///
 /// ```
@@ -44,12 +45,12 @@ use super::crew::Crew;
 ///
 /// # Bounds
 /// At most [`GATHER_LIMIT`] futures are live, or what [`AsCompleted::limit`] says, in a block as that of
-/// [`gather`](crate::gather). A result is given out when its future ends, and never stored.
+/// [`gather`](crate::gather()). A result is given out when its future ends, and never stored.
 ///
-/// Polls are bounded as [`gather`](crate::gather)'s are; after 128 without a pause, one is made, also if there is a result.
+/// Polls are bounded as [`gather`](crate::gather())'s are; after 128 without a pause, one is made, also if there is a result.
 ///
 /// # Panics
-/// As [`gather`](crate::gather). After the last result it gives `None`, as often as it is asked.
+/// As [`gather`](crate::gather()). After the last result it gives `None`, as often as it is asked.
 ///
 /// # Cancel safety
 /// Dropped, it drops the futures that have started. No item is taken that was not started.
@@ -68,10 +69,15 @@ where
 /// let mut squares: anteroom::AsCompleted<_, _, _> = anteroom::as_completed(1..=3, |n| async move { n * n });
 /// assert_eq!(anteroom::block_on(squares.next()), Some(1));
 /// ```
-#[derive(Debug)]
 #[must_use = "nothing is taken or polled until the next result is awaited"]
 pub struct AsCompleted<I, C, F> {
     crew: Crew<I, C, F>,
+}
+
+impl<I, C, F> fmt::Debug for AsCompleted<I, C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.crew.describe("AsCompleted", f)
+    }
 }
 
 // As for `Gather`.

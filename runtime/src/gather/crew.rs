@@ -273,6 +273,16 @@ where
 }
 
 impl<I, C, F> Crew<I, C, F> {
+    /// What its front shows of it.
+    pub(super) fn describe(&self, who: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(who)
+            .field("limit", &self.limit)
+            .field("taken", &self.taken)
+            .field("live", &self.live)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+
     /// Runs `f`, which is a poll of `who`. Polled after its end, it panics.
     #[inline]
     pub(super) fn run<R>(&mut self, who: &str, f: impl FnOnce(&mut Self) -> R) -> R {
@@ -326,17 +336,6 @@ impl<I, C, F> Drop for Crew<I, C, F> {
         let mut panic = FirstPanic::default();
         self.end(&mut panic);
         panic.go_on();
-    }
-}
-
-impl<I, C, F> fmt::Debug for Crew<I, C, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crew")
-            .field("limit", &self.limit)
-            .field("state", &self.state)
-            .field("taken", &self.taken)
-            .field("live", &self.live)
-            .finish_non_exhaustive()
     }
 }
 
