@@ -295,7 +295,7 @@ fn who_spawns_is_not_captured_while_a_holder_waits_for_another_runtime() {
                 let holder = async move {
                     match what {
                         "room" => drop(other.spawn(ready(())).await.unwrap()),
-                        "a task" => drop(other.spawn(ready(())).join().await.unwrap()),
+                        "a task" => other.spawn(ready(())).join().await.unwrap(),
                         _ => other.drain(Duration::from_secs(3_600)).await.unwrap(),
                     }
                 };
@@ -739,7 +739,7 @@ fn stuck<T: Send + 'static>(
                 // Each question wakes the loop, which has nothing to do and looks again whether a place can be lent.
                 let ask =
                     |_| anteroom_tests::park_on(async { (handle.holders().await, handle.metrics().await) });
-                let seen = (0..20).map(ask).last().expect("it asked");
+                let seen = (0..20).map(ask).collect::<Vec<_>>().pop().expect("it asked");
                 let (holders, metrics) = (seen.0.unwrap(), seen.1.unwrap());
                 gate.open();
                 (holders, metrics)
@@ -765,7 +765,7 @@ fn a_child_in_place_that_needs_its_spawner_is_shown_and_not_helped() {
         };
         let spawner = spawn(spawner).await.unwrap();
         until(|| metrics().in_place == 1).await;
-        spawner
+        Some(spawner)
     });
     assert_eq!((metrics.in_place, metrics.tasks_live, holders.len()), (1, 1, 1));
     assert!(holders[0].lends());
@@ -791,7 +791,7 @@ fn tasks_that_join_each_other_are_shown_and_not_helped() {
         let mut waiting = Box::pin(spawn(ready(())));
         assert!(poll_once(&mut waiting).await.is_pending());
         idle().await;
-        waiting
+        Some(waiting)
     });
     assert_eq!((holders.len(), metrics.in_place, metrics.waiting), (2, 0, 1));
     assert!(holders.iter().all(|holder| holder.waits_for().join() && !holder.lends()));
