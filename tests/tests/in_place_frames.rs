@@ -32,6 +32,12 @@ impl Future for Child {
 type Frame = Pin<Box<Spawn<Child>>>;
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
+/// Polls it once, with the waker of who awaits this.
+async fn begin<F: Future>(mut frame: Pin<&mut F>) {
+    let polled = poll_fn(|cx| Poll::Ready(frame.as_mut().poll(cx))).await;
+    assert!(polled.is_pending());
+}
+
 /// Spawns a task that begins to run a child in its place, leaves the frame to the caller, and lives on until it is aborted.
 async fn lend(drops: &Drops, gate: &Gate) -> (JoinHandle<()>, Frame) {
     let slot: Slot<Frame> = Slot::default();
@@ -43,7 +49,7 @@ async fn lend(drops: &Drops, gate: &Gate) -> (JoinHandle<()>, Frame) {
                 yield_now().await;
             }
             let mut frame = Box::pin(spawn(child).or_in_place());
-            poll_fn(|cx| Poll::Ready(assert!(frame.as_mut().poll(cx).is_pending()))).await;
+            begin(frame.as_mut()).await;
             *slot.lock().unwrap() = Some(frame);
             pending::<()>().await;
         }
@@ -136,7 +142,7 @@ fn a_frame_dropped_on_another_thread_gives_its_spawners_place_back_to_lend() {
                     pending::<()>().await;
                 };
                 let mut frame = Box::pin(spawn(child).or_in_place());
-                poll_fn(|cx| Poll::Ready(assert!(frame.as_mut().poll(cx).is_pending()))).await;
+                begin(frame.as_mut()).await;
                 let there = beside(move || {
                     drop(frame);
                     thread::current().id()
@@ -251,7 +257,7 @@ fn a_local_frame_polled_in_a_runtime_inside_of_its_own_takes_no_offer_there() {
         outer.block_on(async {
             let task = async {
                 let mut frame = Box::pin(spawn_local(async { metrics().in_place }));
-                poll_fn(|cx| Poll::Ready(assert!(frame.as_mut().poll(cx).is_pending()))).await;
+                begin(frame.as_mut()).await;
                 runtime(1).block_on(async {
                     assert!(poll_once(frame.as_mut()).is_pending());
                     yield_now().await;
