@@ -316,7 +316,6 @@ fn offers_to_frames_that_leave_and_others_that_begin_elsewhere_do_not_meet() {
         let runtime = runtime(1);
         let handle = runtime.handle();
         let other = {
-            let handle = handle.clone();
             thread::spawn(move || {
                 let mut turns = 0;
                 loop {
