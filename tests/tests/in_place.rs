@@ -735,9 +735,11 @@ fn stuck<T: Send + 'static>(
         let runtime = runtime(max_tasks);
         let handle = runtime.handle();
         let gate = Gate::new();
+        let (begin, begun) = std::sync::mpsc::channel();
         let watcher = std::thread::spawn({
             let gate = gate.clone();
             move || {
+                begun.recv().unwrap();
                 // Each question wakes the loop, which has nothing to do and looks again whether a place can be lent.
                 let ask =
                     |_| anteroom_tests::park_on(async { (handle.holders().await, handle.metrics().await) });
@@ -749,6 +751,7 @@ fn stuck<T: Send + 'static>(
         });
         runtime.block_on(async move {
             let _kept = stuck.await;
+            begin.send(()).unwrap();
             gate.wait().await;
         });
         watcher.join().unwrap()
