@@ -425,7 +425,8 @@ impl<T> Limit for Shared<T> {
         }
         let members = &state.members;
         // Who waits for room that there will be is not stuck for long.
-        let there_will_be_room = look.moves && members.iter().any(|(_, member)| member.waits_for_room());
+        let there_will_be_room =
+            look.moves && look.is_armed && members.iter().any(|(_, member)| member.waits_for_room());
         let is_member = |spot: Spot| {
             members.iter().any(|(_, member)| match member {
                 Member::Task(handle) => handle.here().is_some_and(|task| spot.is_of(task)),
