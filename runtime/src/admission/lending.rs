@@ -230,10 +230,13 @@ impl Admission {
         let door = self.door();
         let look = Look { admission: self, door, moves, is_armed, offer: self.lending.next_offer() };
         let mut told = None;
+        // One count of offers is for all, so it is held against all who came before, too.
+        let mut all = self.ledger.borrow().waiting();
         self.lending.limits.borrow_mut().retain(|limit| {
             let Some(limit) = limit.upgrade() else { return false };
             let waiting = limit.waiting(door);
-            if told.is_none() && waiting > 0 && self.lending.may_offer(waiting) {
+            all = all.saturating_add(waiting);
+            if told.is_none() && waiting > 0 && self.lending.may_offer(all) {
                 told = limit.offer(&look);
             }
             waiting > 0
