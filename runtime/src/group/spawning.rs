@@ -176,8 +176,11 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                         Waited::Still(offer)
                             if admission.may_lend_here(at.1, bytes) && admission.take(offer) =>
                         {
-                            let (seat, unused) = self.shared.lend(key, spawner);
-                            self.as_mut().sit(seat, false);
+                            let (seat, is_paid, unused) = self.shared.lend(key, spawner);
+                            self.as_mut().sit(seat, is_paid);
+                            if is_paid {
+                                continue;
+                            }
                             let polled = self.as_mut().project().spawn.poll_lent(cx);
                             quietly(|| drop(unused));
                             let polled = polled.expect("it may be lent, as was just seen");

@@ -209,13 +209,18 @@ impl<T> Shared<T> {
         (parked, Waited::Seated(seat))
     }
 
-    /// Leaves the line to run a child in place, without a place of the group: the number of its seat, and what it waited with,
-    /// for the caller to drop. Nobody behind it is let in by that, since there is no room.
-    pub(super) fn lend(&self, key: Key, spawner: Option<Spawner>) -> (usize, Option<Parked>) {
+    /// Leaves the line to run a child in place, without a place of the group, unless it was given one since it looked: the
+    /// number of its seat, whether that is paid for, and what it waited with, for the caller to drop. Nobody behind it is let
+    /// in by that, since there is no room.
+    pub(super) fn lend(&self, key: Key, spawner: Option<Spawner>) -> (usize, bool, Option<Parked>) {
         let mut state = lock(&self.state);
         let left = state.places.cancel(key);
-        state.lent += 1;
-        (state.members.insert(Member::Coming(spawner)), left)
+        // [GROUP-1]
+        let is_paid = left.is_none() && state.places.was_granted(key);
+        if !is_paid {
+            state.lent += 1;
+        }
+        (state.members.insert(Member::Coming(spawner)), is_paid, left)
     }
 
     /// Leaves the line, or gives back the place that it was given meanwhile.
