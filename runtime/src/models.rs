@@ -132,6 +132,7 @@ impl Rig {
             services_max: 0,
             waiting_max: usize::MAX,
             foreign_max: 2,
+            in_place_stack: 1 << 20,
         });
         let scheduler = Scheduler::new(home, local, admission);
         Rig { scheduler, admission, sleeper: Sleeper(bell), owner }

@@ -46,6 +46,7 @@ pub struct Builder {
     max_task_bytes: Option<usize>,
     max_waiting: Option<usize>,
     max_foreign: usize,
+    in_place_stack: usize,
     max_timers: Option<usize>,
     max_sockets: Option<usize>,
     service_tasks: usize,
@@ -71,6 +72,7 @@ impl Builder {
             max_task_bytes: None,
             max_waiting: None,
             max_foreign: 1_024,
+            in_place_stack: 1 << 20,
             max_timers: None,
             max_sockets: None,
             service_tasks: 16,
@@ -112,6 +114,30 @@ impl Builder {
     #[must_use]
     pub fn max_foreign(mut self, spawners: usize) -> Self {
         self.max_foreign = spawners;
+        self
+    }
+
+    /// How many bytes of its thread's stack children may take that run in their spawner's place, one inside the other; the
+    /// next one gets [`SpawnError::TooDeep`](crate::SpawnError). 1 MiB by default, half of what std's threads have: room for
+    /// some 1,500 children that are boxed futures, and for 150 in a build that is not optimised (one takes 0.5 to 0.8 KiB
+    /// there, 7 KiB here, and whatever their own polls take on top). Who recurses deeper sets both.
+    ///
+    /// ```
+    /// use std::pin::Pin;
+    /// fn depth(left: u32) -> Pin<Box<dyn Future<Output = u32> + Send>> {
+    ///     Box::pin(async move {
+    ///         if left == 0 { 0 } else { 1 + anteroom::spawn(depth(left - 1)).join().await.unwrap() }
+    ///     })
+    /// }
+    /// let deep = std::thread::Builder::new().stack_size(32 << 20).spawn(|| {
+    ///     let runtime = anteroom::Runtime::builder().max_tasks(1).in_place_stack(16 << 20).build().unwrap();
+    ///     runtime.block_on(anteroom::spawn(depth(500)).join()).unwrap()
+    /// });
+    /// assert_eq!(deep.unwrap().join().unwrap(), 500);
+    /// ```
+    #[must_use]
+    pub fn in_place_stack(mut self, bytes: usize) -> Self {
+        self.in_place_stack = bytes;
         self
     }
 
@@ -222,10 +248,13 @@ impl Builder {
         // The system's resolver is known to do with the least; std panics at a size that it cannot round up to a page.
         const STACK_BYTES_MIN: usize = 128 << 10;
         const STACK_BYTES_MAX: usize = 1 << 30;
+        // As far as a spot of a spawn notes.
+        const IN_PLACE_STACK_MAX: usize = 128 << 20;
         for (name, value, min, max) in [
             ("max_tasks", self.max_tasks, 1, TASKS_MAX),
             ("service_tasks", self.service_tasks, 0, TASKS_MAX),
             ("max_foreign", self.max_foreign, 0, TASKS_MAX),
+            ("in_place_stack", self.in_place_stack, 0, IN_PLACE_STACK_MAX),
             ("max_timers", self.max_timers.unwrap_or(0), 0, TASKS_MAX),
             ("max_sockets", self.max_sockets.unwrap_or(0), 0, TASKS_MAX),
             ("blocking_threads", self.blocking_threads, 1, JOBS_MAX),
@@ -331,6 +360,7 @@ impl Builder {
             services_max: self.service_tasks,
             waiting_max: self.max_waiting.unwrap_or(usize::MAX),
             foreign_max: self.max_foreign,
+            in_place_stack: self.in_place_stack,
         });
         let blocking = blocking::Slot::of(local);
         blocking.set(Some(pool.clone()));

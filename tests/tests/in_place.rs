@@ -22,6 +22,11 @@ fn runtime(max_tasks: usize) -> Runtime {
     Runtime::builder().max_tasks(max_tasks).build().unwrap()
 }
 
+/// One in which children may be nested as deep as they are counted.
+fn deep_runtime(max_tasks: usize) -> Runtime {
+    Runtime::builder().max_tasks(max_tasks).in_place_stack(128 << 20).build().unwrap()
+}
+
 fn with_stack<T: Send + 'static>(bytes: usize, f: impl FnOnce() -> T + Send + 'static) -> T {
     std::thread::Builder::new().stack_size(bytes).spawn(f).unwrap().join().unwrap()
 }
@@ -123,7 +128,7 @@ fn recursion_a_thousand_deep_ends_at_limits_1_2_and_3() {
             // Each child is told by a poll of all above it, which takes long where nothing is optimised.
             let levels = if cfg!(debug_assertions) && way != Way::Spawn { 200 } else { 1_000 };
             let deep = with_stack(64 << 20, move || {
-                let runtime = runtime(limit);
+                let runtime = deep_runtime(limit);
                 let deep = runtime.block_on(spawn(nest(levels, limit, way)).join()).unwrap();
                 assert_eq!((runtime.metrics().in_place, runtime.metrics().tasks_live), (0, 0));
                 deep
@@ -131,7 +136,7 @@ fn recursion_a_thousand_deep_ends_at_limits_1_2_and_3() {
             assert_eq!(deep, levels, "{way:?} at {limit}");
         }
         let deep = with_stack(64 << 20, move || {
-            runtime(limit).block_on(spawn_local(nest_local(300)).join()).unwrap()
+            deep_runtime(limit).block_on(spawn_local(nest_local(300)).join()).unwrap()
         });
         assert_eq!(deep, 300);
     }
@@ -149,7 +154,7 @@ fn what_is_deeper_than_4_096_children_in_place_is_too_deep_and_unwinds() {
     }
     for limit in if cfg!(debug_assertions) { 1..=1 } else { 1..=3 } {
         with_stack(256 << 20, move || {
-            let runtime = runtime(limit);
+            let runtime = deep_runtime(limit);
             let (deep, error) = runtime.block_on(spawn(descend(1)).join()).unwrap();
             // The tasks, and 4,096 in place of the last of them.
             assert_eq!((deep, error), (limit + 4_096, SpawnError::TooDeep));
@@ -159,6 +164,33 @@ fn what_is_deeper_than_4_096_children_in_place_is_too_deep_and_unwinds() {
             assert_eq!(runtime.block_on(spawn(nest(100, limit, Way::Spawn)).join()).unwrap(), 100);
         });
     }
+}
+
+#[test]
+fn a_stack_that_children_in_place_could_use_up_is_enough_by_default() {
+    fn descend(deep: usize) -> Boxed<usize> {
+        Box::pin(async move {
+            match spawn(descend(deep + 1)).await {
+                Ok(handle) => handle.await.unwrap(),
+                Err(error) => {
+                    assert_eq!(error, SpawnError::TooDeep);
+                    deep
+                }
+            }
+        })
+    }
+    // Half of what std gives a thread, whether that was optimised or not.
+    let deep = with_stack(2 << 20, || runtime(1).block_on(spawn(descend(1)).join()).unwrap());
+    assert!((50..4_000).contains(&deep), "{deep} levels");
+    println!("{deep} levels in 1 MiB");
+    // And of half of it, half as many.
+    let less = Runtime::builder().max_tasks(1).in_place_stack(512 << 10);
+    let less = with_stack(2 << 20, || less.build().unwrap().block_on(spawn(descend(1)).join()).unwrap());
+    assert!((deep / 3..deep * 2 / 3).contains(&less) || cfg!(anteroom_asan), "{less} of {deep} levels");
+    // None at all.
+    let none = Runtime::builder().max_tasks(1).in_place_stack(0);
+    let error = with_stack(2 << 20, || none.build().unwrap().block_on(spawn(descend(1)).join()).unwrap());
+    assert_eq!(error, 1);
 }
 
 #[test]

@@ -23,12 +23,14 @@
 //!
 //! # Cost
 //! Nothing while something is runnable or nobody waits for room. Else one look at a *witness*, a task that was not stuck when
-//! all were looked at last. Only when it ended, or is stuck too, are all headers looked at again.
+//! all were looked at last; when it ended, or is stuck too, all headers are looked at again, up to the last with a place. When
+//! all are stuck, those few are looked at that were polled since.
 //!
 //! # Bounds
-//! Children in place: one a place, each inside of the one before, [`LEVELS_MAX`] at most; together with those who wait,
-//! `max_waiting`. One offer stands at a time, and each who waits gets one a round; when a round was for nothing, or too many
-//! offers of it were, made to waiters that leave and come back, the loop sleeps.
+//! Children in place: one a place, each inside of the one before, as deep as the thread's stack allows
+//! (`Builder::in_place_stack`), and [`LEVELS_MAX`] at most; together with those who wait, `max_waiting`. One offer stands at a
+//! time, and each who waits gets one a round; when a round was for nothing, or too many offers of it were, made to waiters that
+//! leave and come back, the loop sleeps.
 //!
 //! # Rejected
 //! To run a child in place as soon as there is no room: a loop that accepts connections would become one of them. To look for
@@ -65,6 +67,13 @@ pub(super) struct Lending {
     /// The witnesses: a task with a place that was not stuck, and one that waited for something outside.
     mover: Cell<Option<&'static Header>>,
     armed: Cell<Option<&'static Header>>,
+    /// While all who have a place were stuck when they were looked at last: who was polled since, and so might not be.
+    polled: Polled,
+    /// Places that are held by reservations: nobody knows whose they are.
+    reserved: Cell<usize>,
+    /// Where the stack stood when the outermost child in place was polled, and how much it and those in it may take.
+    stack_base: Cell<usize>,
+    stack_max: Cell<usize>,
     /// The number of the last lending, and of the last one before this runtime.
     last: Cell<u64>,
     last_before: Cell<u64>,
@@ -82,6 +91,10 @@ impl Lending {
             limits: RefCell::new(Vec::new()),
             mover: Cell::new(None),
             armed: Cell::new(None),
+            polled: Polled::new(),
+            reserved: Cell::new(0),
+            stack_base: Cell::new(0),
+            stack_max: Cell::new(0),
             last: Cell::new(0),
             last_before: Cell::new(0),
             live: Cell::new(0),
@@ -89,7 +102,10 @@ impl Lending {
     }
 
     /// Begins anew, for another runtime.
-    pub(super) fn open(&self) {
+    pub(super) fn open(&self, stack_max: usize) {
+        self.stack_max.set(stack_max);
+        self.reserved.set(0);
+        self.polled.is_on.set(false);
         self.next_round();
         self.mover.set(None);
         self.armed.set(None);
@@ -120,6 +136,45 @@ impl Lending {
     }
 }
 
+/// The few headers that were polled since all were looked at.
+struct Polled {
+    is_on: Cell<bool>,
+    count: Cell<usize>,
+    headers: [Cell<Option<&'static Header>>; 8],
+}
+
+impl Polled {
+    fn new() -> Self {
+        Self {
+            is_on: Cell::new(false),
+            count: Cell::new(0),
+            headers: std::array::from_fn(|_| Cell::new(None)),
+        }
+    }
+
+    /// Begins anew; all are stuck.
+    fn begin(&self) {
+        self.is_on.set(true);
+        self.count.set(0);
+    }
+
+    fn note(&self, task: &'static Header) {
+        let count = self.count.get();
+        match self.headers.get(count) {
+            Some(place) => place.set(Some(task)),
+            // Too many: all are to be looked at again.
+            None => self.is_on.set(false),
+        }
+        self.count.set(count + 1);
+    }
+
+    /// One of them that moves, if they are all that can.
+    fn mover(&self) -> Option<Option<&'static Header>> {
+        let noted = self.headers.get(..self.count.get()).filter(|_| self.is_on.get())?;
+        Some(noted.iter().filter_map(Cell::get).find(|task| task.holds_and_moves()))
+    }
+}
+
 /// A group with a limit of its own, for whose places somebody waits: what lending must know of it.
 pub(crate) trait Limit {
     /// Who is to be offered to run a child in place that waits for one of its places, if anybody; the offer is noted.
@@ -137,7 +192,7 @@ pub(crate) struct Look<'a> {
     /// Whether somebody who holds a place of the runtime will go on, so that there will be room.
     pub(crate) moves: bool,
     /// Whether anybody waits for a timer, a socket or a blocking job.
-    pub(crate) is_armed: bool,
+    pub(crate) is_armed: &'a dyn Fn() -> bool,
     pub(crate) offer: Offer,
 }
 
@@ -145,7 +200,7 @@ impl Look<'_> {
     /// Whether a child parked at `spot` may run in place, taking `bytes` beyond its frame; it was last made `offer`.
     pub(crate) fn may_lend(&self, spot: Option<Spot>, bytes: Option<usize>, offer: Offer) -> bool {
         let fits = bytes.is_some_and(|bytes| bytes == 0 || bytes as isize <= self.admission.bytes_free());
-        let may = |spot: Spot| spot.level() < LEVELS_MAX && spot.may_lend();
+        let may = |spot: Spot| !self.admission.is_too_deep(spot) && spot.may_lend();
         fits && offer.round != self.offer.round && spot.is_some_and(may)
     }
 }
@@ -154,6 +209,12 @@ impl Look<'_> {
 enum Next {
     Offered(Waker),
     TooDeep(&'static SpawnWaiter),
+}
+
+/// About where the stack stands. Under the sanitizer locals lie elsewhere, and levels are all that is counted.
+fn stack_here() -> usize {
+    let local = 0_u8;
+    if cfg!(anteroom_asan) { 0 } else { (&raw const local).addr() }
 }
 
 /// How many offers nobody may take in one round, beyond two for each who waits.
@@ -172,7 +233,21 @@ impl Admission {
     /// Where the spawn that is being polled is parked, if it waits.
     #[inline(always)]
     pub(crate) fn spot(&self, local: &Local) -> Option<Spot> {
-        Spot::here(local, self.lending.lender.get())
+        let lender = self.lending.lender.get();
+        let stack = if lender.is_some() { stack_here().abs_diff(self.lending.stack_base.get()) } else { 0 };
+        Spot::here(local, lender, stack)
+    }
+
+    /// Notes where the stack stands, if no child in place is being polled yet.
+    pub(crate) fn note_stack(&self) {
+        if self.lending.lender.get().is_none() {
+            self.lending.stack_base.set(stack_here());
+        }
+    }
+
+    /// Whether a child that was spawned there could take the stack to its end.
+    fn is_too_deep(&self, spot: Spot) -> bool {
+        spot.level() >= LEVELS_MAX || spot.stack() >= self.lending.stack_max.get()
     }
 
     /// The child in place that is being polled.
@@ -205,16 +280,16 @@ impl Admission {
     fn offer(&self, at: (&'static Home, &Local)) -> bool {
         let lending = &self.lending;
         let moves = self.moves(at.1);
-        let is_armed = seen(at.1, &lending.armed, Header::is_armed);
+        // Of no interest when nobody moves, unless a group asks.
+        let is_armed = || seen(at.1, &lending.armed, Header::is_armed);
+        let is_quiet = !moves || !is_armed();
         let has_limits = !lending.limits.borrow().is_empty();
-        if moves && is_armed && !has_limits {
+        if !is_quiet && !has_limits {
             lending.next_round();
             return false;
         }
         loop {
-            if !(moves && is_armed) && self.offer_in_line(at)
-                || has_limits && self.offer_by_limits(moves, is_armed)
-            {
+            if is_quiet && self.offer_in_line(at) || has_limits && self.offer_by_limits(moves, &is_armed) {
                 return true;
             }
             let was_taken = lending.was_taken.get();
@@ -226,7 +301,7 @@ impl Admission {
     }
 
     /// Has the limits that somebody waits at make an offer; forgets the others.
-    fn offer_by_limits(&self, moves: bool, is_armed: bool) -> bool {
+    fn offer_by_limits(&self, moves: bool, is_armed: &dyn Fn() -> bool) -> bool {
         let door = self.door();
         let look = Look { admission: self, door, moves, is_armed, offer: self.lending.next_offer() };
         let mut told = None;
@@ -274,24 +349,49 @@ impl Admission {
         stands
     }
 
-    /// Whether somebody with a place will go on, or may, for all that is known. Nobody knows who has a reserved place.
+    /// Whether somebody with a place will go on, or may, for all that is known.
     fn moves(&self, local: &Local) -> bool {
-        let mover = &self.lending.mover;
-        if mover.get().is_some_and(Header::holds_and_moves) {
+        let Lending { mover, polled, reserved, .. } = &self.lending;
+        if reserved.get() > 0 || mover.get().is_some_and(Header::holds_and_moves) {
             return true;
         }
-        let in_use = self.ledger.borrow().in_use()[0];
-        let holders = Cell::new(0);
-        // Up to the last who has a place, and not all that was ever in use.
-        let last = local.table.find(|task| {
-            if !task.holds() {
-                return false;
+        mover.set(match polled.mover() {
+            Some(mover) => mover,
+            None => {
+                let in_use = self.ledger.borrow().in_use()[0];
+                let holders = Cell::new(0);
+                // Up to the last who has a place, and not all that was ever in use.
+                let last = local.table.find(|task| {
+                    holders.set(holders.get() + usize::from(task.holds()));
+                    task.holds_and_moves() || holders.get() == in_use
+                });
+                last.filter(|task| task.holds_and_moves())
             }
-            holders.set(holders.get() + 1);
-            task.holds_and_moves() || holders.get() == in_use
         });
-        mover.set(last.filter(|task| task.holds_and_moves()));
-        mover.get().is_some() || holders.get() < in_use
+        match mover.get() {
+            Some(_) => polled.is_on.set(false),
+            None => polled.begin(),
+        }
+        mover.get().is_some()
+    }
+
+    /// Whether whoever is polled is to be [noted](Self::note_polled).
+    #[inline(always)]
+    pub(crate) fn notes_polled(&self) -> bool {
+        self.lending.polled.is_on.get()
+    }
+
+    /// A task is about to be polled.
+    #[cold]
+    pub(crate) fn note_polled(&self, task: &'static Header) {
+        self.lending.polled.note(task);
+    }
+
+    /// So many places more, or fewer, are held by reservations.
+    #[inline]
+    pub(crate) fn note_reserved(&self, more: isize) {
+        let reserved = &self.lending.reserved;
+        reserved.set(reserved.get().checked_add_signed(more).expect("each is noted once"));
     }
 
     /// The first in line whose child may run in its spawner's place, who was not offered to in this round, and who can be
@@ -307,7 +407,7 @@ impl Admission {
                 continue;
             }
             let Some(spot) = waiter.spot().filter(Spot::may_lend) else { continue };
-            if spot.level() >= LEVELS_MAX {
+            if self.is_too_deep(spot) {
                 return Some(Next::TooDeep(waiter));
             }
             node.offer.set(self.lending.next_offer());
@@ -349,7 +449,7 @@ impl Admission {
 
     /// Whether a spawn that is being polled may run its child in place now.
     pub(crate) fn may_lend_here(&self, local: &Local, bytes: Option<usize>) -> bool {
-        let may = |spot: Spot| spot.level() < LEVELS_MAX && spot.may_lend();
+        let may = |spot: Spot| !self.is_too_deep(spot) && spot.may_lend();
         bytes.is_some_and(|bytes| bytes == 0 || bytes as isize <= self.bytes_free())
             && self.may_wait()
             && !self.is_ending()

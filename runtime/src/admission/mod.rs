@@ -69,6 +69,8 @@ pub(crate) struct Limits {
     pub(crate) waiting_max: usize,
     /// Those of them that other threads began.
     pub(crate) foreign_max: usize,
+    /// How much of the stack children that run in place may take, one inside the other.
+    pub(crate) in_place_stack: usize,
 }
 
 /// What the line takes at most: a node for each spawn that waits, and an entry of the ledger.
@@ -162,7 +164,7 @@ impl Admission {
         self.waiting_peak.set(0);
         self.is_awaited.set(false);
         self.is_ending.set(false);
-        self.lending.open();
+        self.lending.open(limits.in_place_stack);
         self.epoch.set(self.desk.open(limits.foreign_max, limits.task_bytes_max));
     }
 
@@ -315,6 +317,7 @@ impl Admission {
 
     /// Gives a place back that holds no task.
     pub(crate) fn release_reserved(&self, at: (&'static Home, &Local), bytes: usize) {
+        self.note_reserved(-1);
         self.release_units(at, [1, bytes]);
     }
 
@@ -341,7 +344,10 @@ impl Admission {
     #[inline(always)]
     fn let_in(&self, at: (&'static Home, &Local), units: [usize; 2], waiter: &'static SpawnWaiter) {
         match waiter.admit(at) {
-            Granted::Admitted(waker) => {
+            Granted::Admitted { waker, is_task } => {
+                if !is_task {
+                    self.note_reserved(1);
+                }
                 self.note_live(self.ledger.borrow().in_use()[0]);
                 tell(waker);
             }
@@ -393,6 +399,7 @@ impl Admission {
         let Asked { returned, units, errands, is_awaited } = self.desk.take();
         self.take_back(at, returned);
         if units != [0, 0] {
+            self.note_reserved(-(units[0] as isize));
             self.release_units(at, units);
         }
         for errand in errands {

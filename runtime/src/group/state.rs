@@ -425,13 +425,13 @@ impl<T> State<T> {
 impl<T> Limit for Shared<T> {
     fn offer(&self, look: &Look<'_>) -> Option<Waker> {
         let mut state = lock(&self.state);
-        if state.moves() && look.is_armed {
+        if state.moves() && (look.is_armed)() {
             return None;
         }
         let members = &state.members;
         // Who waits for room that there will be is not stuck for long.
         let there_will_be_room =
-            look.moves && look.is_armed && members.iter().any(|(_, member)| member.waits_for_room());
+            look.moves && (look.is_armed)() && members.iter().any(|(_, member)| member.waits_for_room());
         let is_member = |spot: Spot| {
             members.iter().any(|(_, member)| match member {
                 Member::Task(handle) => handle.here().is_some_and(|task| spot.is_of(task)),

@@ -67,8 +67,12 @@ impl Scheduler {
                 // One at a time, so that its time is its own.
                 polls_max = 1;
             }
+            let notes_polled = self.admission.notes_polled();
             while polls < polls_max {
                 let Some(next) = self.local.queue.pop() else { break };
+                if notes_polled {
+                    self.admission.note_polled(next);
+                }
                 if root.is(next) {
                     let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
                     if let Poll::Ready(output) = root.poll(poll) {

@@ -74,7 +74,7 @@ impl<S: Seed> Asking<S> {
         }
         let (at, admission) = here();
         admission.try_admit(at, terms.bytes).map_err(Some)?;
-        Ok(this.entry.grow(at, terms))
+        Ok(grow(this.entry, (at, admission), terms))
     }
 
     /// Asks, or looks whether the wait is over. `shared` unless the frame cannot leave the owner's thread.
@@ -139,7 +139,7 @@ impl<S: Seed> Asking<S> {
             unused = Some(waker);
         }
         let result = match admitted {
-            Ok(()) => Ok(this.entry.grow(at, terms)),
+            Ok(()) => Ok(grow(this.entry, (at, admission), terms)),
             Err(Refusal::ExceedsLimit) => Err(SpawnError::ExceedsLimit),
             Err(_) => Err(SpawnError::Closed),
         };
@@ -309,6 +309,7 @@ impl<P: Plant> Asking<P> {
             self.stop();
             return Poll::Ready(Err(SpawnError::Closed));
         };
+        admission.note_stack();
         let entry = self.as_mut().project().entry;
         let result = ready!(entry.poll_in_place(waiter, admission.lender(), cx));
         admission.end_lending(at, waiter);
@@ -332,6 +333,16 @@ impl<P: Plant> Asking<P> {
         }
         self.stop();
     }
+}
+
+/// Makes a task of what was admitted, or notes that its place is held without one.
+#[inline(always)]
+fn grow<S: Seed>(entry: Pin<&mut Entry<S, Key>>, (at, admission): (At, &Admission), terms: Terms) -> Granted {
+    let granted = entry.grow(at, terms);
+    if granted.is_none() {
+        admission.note_reserved(1);
+    }
+    granted
 }
 
 #[inline(always)]

@@ -19,8 +19,8 @@ pub enum SpawnError {
     ExceedsLimit,
     /// As many spawners wait as may: `Builder::max_waiting`, or `Builder::max_foreign` for those on other threads.
     QueueFull,
-    /// There will be no room unless a child runs in its spawner's place, and as many as may run so already, each in the frame
-    /// of the one before: 4,096.
+    /// There will be no room unless a child runs in its spawner's place, and there, each in the frame of the one before, run as
+    /// many as may by `Builder::in_place_stack`, or 4,096.
     TooDeep,
 }
 
@@ -50,7 +50,9 @@ impl SpawnError {
             SpawnError::Closed => "the runtime is shutting down",
             SpawnError::ExceedsLimit => "the task asks for more than max_task_bytes",
             SpawnError::QueueFull => "as many spawners wait as may",
-            SpawnError::TooDeep => "4,096 children run in their spawner's place, one inside the other",
+            SpawnError::TooDeep => {
+                "as many children run in their spawner's place, one inside the other, as may by in_place_stack"
+            }
         }
     }
 }

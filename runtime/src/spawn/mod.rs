@@ -76,8 +76,11 @@ use crate::task::{self, JoinHandle, Place, Terms, Whole, With};
 /// Not helped, and shown by [`holders`](crate::holders()): a child in place that needs its spawner to go on, since the spawner
 /// waits for the child; a channel, or another thing that this crate does not know, that only a task could fill which gets no
 /// room, while others wait for a timer or a socket; tasks that join each other in a circle; whoever holds a reservation and
-/// waits for room; a child that declares more bytes ([`Spawn::heap`]) than are free. Recursion deeper than 4,096 children, each
-/// in the frame of the one before, is [`SpawnError::TooDeep`]; each takes a poll's part of the thread's stack.
+/// waits for room; a child that declares more bytes ([`Spawn::heap`]) than are free. Who accepts connections does so in the
+/// future of `block_on` or in a service: it is then no holder, which a connection could run in the place of.
+///
+/// Each child in place is polled by the one before, so recursion is as deep as the thread's stack allows:
+/// `Builder::in_place_stack`, and then [`SpawnError::TooDeep`]. And each is told by a poll of all before it.
 #[inline(always)]
 #[track_caller]
 pub fn spawn<F>(future: F) -> Spawn<F>

@@ -157,6 +157,7 @@ impl Reservation {
             self.bytes = needs;
         }
         self.door = None;
+        admission.note_reserved(-1);
         let terms = Terms { place: Place::Task, bytes: self.bytes, site: Location::caller() };
         Ok(JoinHandle::new(task::spawn(at, terms, future)))
     }

@@ -45,8 +45,11 @@ use super::{Header, Home, Local, Marks, Place, Plant, Site};
 use crate::sync::Cell;
 
 /// How many children may run in place, each in the frame of the one before. Each is a poll within a poll, on the stack of
-/// the thread.
+/// the thread, and mostly that ends first.
 pub(crate) const LEVELS_MAX: u32 = 4_096;
+
+/// In what units a spot notes how far down the stack it lies.
+const STACK_UNIT: usize = 4 << 10;
 
 /// What a node notes of lending.
 pub(crate) struct Node<K: 'static> {
@@ -120,7 +123,9 @@ impl<K> Lender<K> {
 pub(crate) struct Spot<K: 'static> {
     task: &'static Header,
     generation: u32,
-    level: u32,
+    level: u16,
+    /// In units of [`STACK_UNIT`], below where the outermost child in place is polled.
+    stack: u16,
     inside: Option<Lender<K>>,
 }
 
@@ -141,20 +146,26 @@ impl<K> PartialEq for Spot<K> {
 }
 
 impl<K> Spot<K> {
-    /// The present one; `lender` is the child in place that is being polled.
+    /// The present one; `lender` is the child in place that is being polled, `stack` how many bytes below the outermost.
     #[inline(always)]
-    pub(crate) fn here(local: &Local, lender: Option<Lender<K>>) -> Option<Self> {
+    pub(crate) fn here(local: &Local, lender: Option<Lender<K>>, stack: usize) -> Option<Self> {
         let task = local.current.get()?;
         let level = match lender {
             None => 0,
             Some(lender) => lender.node.lending.spot.get().map_or(0, |spot| spot.level + 1),
         };
-        Some(Self { task, generation: task.snapshot().generation(), level, inside: lender })
+        let stack = u16::try_from(stack / STACK_UNIT).unwrap_or(u16::MAX);
+        Some(Self { task, generation: task.snapshot().generation(), level, stack, inside: lender })
     }
 
     /// In how many children in place it lies.
     pub(crate) fn level(&self) -> u32 {
-        self.level
+        self.level.into()
+    }
+
+    /// How many bytes of the stack these take.
+    pub(crate) fn stack(&self) -> usize {
+        usize::from(self.stack) * STACK_UNIT
     }
 
     /// Whether its task is alive.

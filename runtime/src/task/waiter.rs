@@ -108,8 +108,9 @@ unsafe impl<K: Send> Sync for Waiter<K> {}
 
 /// What became of a grant.
 pub(crate) enum Granted {
-    /// The future is a task now; wake its spawner, unless another thread is about to look for itself.
-    Admitted(Option<Waker>),
+    /// It has its place, and is a task now unless it asked for the place alone; wake its spawner, unless another thread is
+    /// about to look for itself.
+    Admitted { waker: Option<Waker>, is_task: bool },
     /// The frame had cancelled: its units go back.
     Cancelled,
 }
@@ -200,7 +201,7 @@ impl<K: Copy + Send> Waiter<K> {
         self.child.set(child);
         let waker = if before == BUSY { None } else { self.waker.take() };
         self.settle(DONE);
-        Granted::Admitted(waker)
+        Granted::Admitted { waker, is_task: child.is_some() }
     }
 
     /// Tells the frame that it will never be admitted; its future stays with it.
