@@ -118,9 +118,9 @@ impl Builder {
     }
 
     /// How many bytes of its thread's stack children may take that run in their spawner's place, one inside the other; the
-    /// next one gets [`SpawnError::TooDeep`](crate::SpawnError). 1 MiB by default, half of what std's threads have: room for
-    /// some 1,500 children that are boxed futures, and for 150 in a build that is not optimised (one takes 0.5 to 0.8 KiB
-    /// there, 7 KiB here, and whatever their own polls take on top). Who recurses deeper sets both.
+    /// next one gets [`SpawnError::TooDeep`](crate::SpawnError); with 0, the first. 1 MiB by default, half of what std's threads
+    /// have: room for one or two thousand children that are boxed futures, in a build that is not optimised for one or two
+    /// hundred, and less if their own polls take much. Who recurses deeper sets both.
     ///
     /// ```
     /// use std::pin::Pin;
