@@ -4,14 +4,38 @@
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anteroom::{Runtime, SpawnError, TaskGroup, metrics, spawn, yield_now};
+use anteroom::{Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, yield_now};
 use anteroom_tests::{Gate, Hooks, must_end, poll_once, poll_with};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 fn runtime(tasks: usize) -> Runtime {
     Runtime::builder().max_tasks(tasks).build().unwrap()
+}
+
+const LONG: Duration = Duration::from_secs(1_000_000);
+
+#[test]
+fn a_child_in_an_outsiders_place_may_have_children_in_the_group_while_others_sleep() {
+    must_end(|| {
+        runtime(10).block_on(async {
+            let sleeper = spawn(time::sleep(LONG)).await.unwrap();
+            let group = TaskGroup::with_limit(1);
+            let outer = group.handle();
+            let member = async move {
+                let outsider = spawn(async move {
+                    let inner = outer.clone();
+                    outer.spawn(async move { inner.spawn(async {}).await.unwrap() }).await.unwrap();
+                });
+                outsider.await.unwrap().await.unwrap();
+            };
+            group.spawn(member).await.unwrap();
+            assert_eq!(group.join_all().await.unwrap().len(), 3);
+            sleeper.abort();
+        });
+    });
 }
 
 #[test]
@@ -62,6 +86,106 @@ fn offers_that_many_groups_do_not_take_leave_one_for_the_last() {
             takes.await.unwrap();
         });
     });
+}
+
+#[test]
+fn a_spawn_that_another_task_goes_on_with_is_known_by_that_task() {
+    must_end(|| {
+        runtime(1).block_on(async {
+            let _armed = spawn_service(time::sleep(LONG)).unwrap();
+            let (passed, done) = (Gate::new(), Gate::new());
+            let slot: Arc<Mutex<Option<Boxed<()>>>> = Arc::default();
+            let goes_on = {
+                let (slot, passed, done) = (slot.clone(), passed.wait(), done.clone());
+                async move {
+                    passed.await;
+                    let coming = slot.lock().unwrap().take().unwrap();
+                    coming.await;
+                    done.open();
+                }
+            };
+            spawn(goes_on).await.unwrap();
+            let group = Arc::new(TaskGroup::with_limit(1));
+            let (owned, inner) = (group.clone(), group.handle());
+            let mut coming: Boxed<()> = Box::pin(async move {
+                // It has the group's only place, and waits for another.
+                owned.spawn(async move { inner.spawn(async {}).await.unwrap() }).await.unwrap();
+            });
+            // Here, where there is no place to lend, and where nobody knows what is waited for.
+            assert!(poll_once(Pin::new(&mut coming)).is_pending());
+            *slot.lock().unwrap() = Some(coming);
+            passed.open();
+            yield_now().await;
+            done.wait().await;
+            assert_eq!(group.join_all().await.unwrap().len(), 2);
+        });
+    });
+}
+
+#[test]
+fn a_child_that_waits_for_room_when_its_group_is_dropped_never_runs() {
+    runtime(2).block_on(async {
+        let gate = Gate::new();
+        let holder = spawn(gate.wait()).await.unwrap();
+        let group = TaskGroup::with_limit(1);
+        let handle = group.handle();
+        let spawner = async move { handle.spawn(async { unreachable!("its group is gone") }).await };
+        let spawner = spawn(spawner).await.unwrap();
+        yield_now().await;
+        assert_eq!(metrics().waiting, 1);
+        drop(group);
+        assert_eq!(spawner.await.unwrap(), Err::<(), _>(SpawnError::Closed));
+        assert_eq!(metrics().waiting, 0);
+        gate.open();
+        holder.await.unwrap();
+    });
+}
+
+#[test]
+fn a_child_in_place_ends_with_its_group() {
+    must_end(|| {
+        for tasks in [1, 10] {
+            runtime(tasks).block_on(async {
+                let _armed = spawn_service(time::sleep(LONG)).unwrap();
+                let group = TaskGroup::with_limit(1);
+                let handle = group.handle();
+                let gate = Gate::new();
+                let (dropped, opener) = (Gate::new(), gate.clone());
+                let end = scopeguard(dropped.clone());
+                let parent = spawn(async move {
+                    let member = handle.clone();
+                    handle
+                        .spawn(async move {
+                            let child = async move {
+                                let _end = end;
+                                opener.open();
+                                pending::<()>().await
+                            };
+                            member.spawn(child).await.unwrap();
+                        })
+                        .await
+                });
+                let parent = parent.await.unwrap();
+                gate.wait().await;
+                assert_eq!(metrics().in_place, if tasks == 1 { 2 } else { 1 });
+                drop(group);
+                dropped.wait().await;
+                let _ = parent.await.unwrap();
+            });
+        }
+    });
+}
+
+struct Opens(Gate);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+fn scopeguard(gate: Gate) -> Opens {
+    Opens(gate)
 }
 
 #[test]

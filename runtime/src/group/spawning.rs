@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::state::{Parked, Shared, Waited};
+use super::state::{Coming, Parked, Shared, Waited};
 use crate::admission::{Admission, Key, Offer, Refusal, Spot};
 use crate::spawn::{
     Spawn, SpawnError, SpawnLocal, TrySpawnError, here, spawn_at, spawn_local_at, try_spawn_at,
@@ -79,6 +79,12 @@ trait Front<T>: Future<Output = Result<JoinHandle<T>, SpawnError>> {
 
     fn bytes_in_place(self: Pin<&mut Self>) -> Option<usize>;
 
+    /// Whether it waits for room in the runtime.
+    fn is_in_line(self: Pin<&mut Self>) -> bool;
+
+    /// Ends what it began.
+    fn end(self: Pin<&mut Self>);
+
     /// Runs the child in place, if that may be.
     fn poll_lent(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Self::Output>>;
 }
@@ -92,6 +98,14 @@ macro_rules! front {
 
             fn bytes_in_place(self: Pin<&mut Self>) -> Option<usize> {
                 self.asking().bytes_in_place()
+            }
+
+            fn is_in_line(self: Pin<&mut Self>) -> bool {
+                self.asking().is_in_line()
+            }
+
+            fn end(self: Pin<&mut Self>) {
+                self.asking().abandon();
             }
 
             fn poll_lent(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Self::Output>> {
@@ -111,6 +125,8 @@ enum Stage {
     Waits(Key),
     /// It has one, or was lent one, and is on its way into the runtime.
     Seated(usize),
+    /// As `Seated`, and it was polled in vain: it waits for room in the runtime, or runs in place.
+    Coming(usize),
     Over,
 }
 
@@ -129,7 +145,7 @@ pin_project! {
             match *this.stage {
                 Stage::Waits(key) => this.shared.unwait(key),
                 // Its future is dropped after this, here or where it was let in.
-                Stage::Seated(seat) => this.shared.left(seat),
+                Stage::Seated(seat) | Stage::Coming(seat) => this.shared.left(seat),
                 Stage::Asks | Stage::Over => {}
             }
         }
@@ -184,7 +200,7 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                             let polled = self.as_mut().project().spawn.poll_lent(cx);
                             quietly(|| drop(unused));
                             let polled = polled.expect("it may be lent, as was just seen");
-                            return polled.map(|told| self.told(seat, told));
+                            return self.polled(seat, polled, cx);
                         }
                         Waited::Still(_) => {
                             waits_for(WaitsFor::GROUP);
@@ -197,9 +213,10 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                         }
                     }
                 }
-                Stage::Seated(seat) => {
+                Stage::Coming(seat) if self.shared.is_closed() => return Poll::Ready(Err(self.end(seat))),
+                Stage::Seated(seat) | Stage::Coming(seat) => {
                     let polled = self.as_mut().project().spawn.poll(cx);
-                    return polled.map(|told| self.told(seat, told));
+                    return self.polled(seat, polled, cx);
                 }
                 Stage::Over => panic!("a spawn was polled after it was ready"),
             }
@@ -236,6 +253,41 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
         let this = self.project();
         *this.stage = Stage::Seated(seat);
         this.spawn.seat().expect("the spawn was not polled yet").taken = Some((seat, is_paid));
+    }
+
+    /// What the spawn of the runtime gave.
+    fn polled(
+        mut self: Pin<&mut Self>,
+        seat: usize,
+        polled: Poll<Result<JoinHandle<T>, SpawnError>>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), SpawnError>> {
+        let Poll::Ready(told) = polled else {
+            let (at, admission) = here();
+            let mut coming = Coming {
+                spawner: admission.spot(at.1).map(Spot::spawner),
+                is_in_line: self.as_mut().project().spawn.is_in_line(),
+                waker: Some(cx.waker().clone()),
+            };
+            *self.as_mut().project().stage = Stage::Coming(seat);
+            let is_open = self.shared.still(seat, &mut coming);
+            quietly(|| drop(coming));
+            return if is_open { Poll::Pending } else { Poll::Ready(Err(self.end(seat))) };
+        };
+        Poll::Ready(self.told(seat, told))
+    }
+
+    /// The group is gone: so is the child, where it waits or runs.
+    fn end(self: Pin<&mut Self>, seat: usize) -> SpawnError {
+        let mut this = self.project();
+        *this.stage = Stage::Over;
+        this.shared.left(seat);
+        this.spawn.as_mut().end();
+        // It stays in the frame if it waited, but its place does not.
+        if let Some(seat) = this.spawn.seat() {
+            seat.vacate();
+        }
+        SpawnError::Closed
     }
 
     /// The runtime has let it in, or will not.

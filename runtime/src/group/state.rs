@@ -10,7 +10,7 @@
 //!
 //! | entry | the spawn | the future | next |
 //! |---|---|---|---|
-//! | `Coming` | was not told yet | exists | it is told: `Task`; its future is gone: `Early`; it is dropped: `Left` |
+//! | `Coming` | was not told yet | exists | it is told: `Task`; its future is gone: `Early`; it is dropped, or its group is: `Left` |
 //! | `Early` | was not told yet | is gone | it is told: `Task`, and can be joined; it is dropped: nothing is left |
 //! | `Left` | was dropped | exists | its future is gone: nothing is left |
 //! | `Task` | is over | exists, or is gone | it can be joined when it is gone, and is removed then |
@@ -43,10 +43,26 @@ pub(super) struct Parked {
     pub(super) offer: Cell<Offer>,
 }
 
+/// A child that may wait for room in its spawner's frame, or run there, as of the spawn's last poll.
+#[derive(Default)]
+pub(super) struct Coming {
+    /// Who spawns it, if that is a task.
+    pub(super) spawner: Option<Spawner>,
+    /// Whether it stands in the runtime's line.
+    pub(super) is_in_line: bool,
+    /// Who is to be told if the group ends first; `None` until it was polled in vain.
+    pub(super) waker: Option<Waker>,
+}
+
+impl Coming {
+    pub(super) fn of(spawner: Option<Spawner>) -> Self {
+        Self { spawner, ..Self::default() }
+    }
+}
+
 /// Who is in the group; see the module's doc.
 enum Member<T: 'static> {
-    /// And who spawns it: the child may wait for room in that one's frame, or run there.
-    Coming(Option<Spawner>),
+    Coming(Coming),
     Early,
     Left,
     Task(JoinHandle<T>),
@@ -65,7 +81,7 @@ impl<T> Member<T> {
     /// Whether it holds one and will go on, for all that is known on this thread.
     fn moves(&self) -> bool {
         match self {
-            Member::Coming(spawner) => !spawner.is_some_and(Spawner::is_stuck),
+            Member::Coming(coming) => !coming.spawner.is_some_and(Spawner::is_stuck),
             Member::Early => false,
             Member::Left => true,
             Member::Task(handle) => {
@@ -77,7 +93,7 @@ impl<T> Member<T> {
     /// Whether it waits for room in the runtime, maybe besides.
     fn waits_for_room(&self) -> bool {
         match self {
-            Member::Coming(_) => true,
+            Member::Coming(coming) => coming.is_in_line,
             Member::Early | Member::Left => false,
             Member::Task(handle) => handle.here().is_some_and(|task| task.waits_for_place()),
         }
@@ -146,7 +162,7 @@ impl<T> Shared<T> {
     pub(super) fn try_seat(&self, spawner: Option<Spawner>) -> Result<usize, Refusal> {
         let mut state = lock(&self.state);
         state.places.try_acquire([1])?;
-        Ok(state.members.insert(Member::Coming(spawner)))
+        Ok(state.members.insert(Member::Coming(Coming::of(spawner))))
     }
 
     /// Stands in line for a place, unless there is one by now; what is not needed of `parked` is for the caller to drop.
@@ -160,7 +176,7 @@ impl<T> Shared<T> {
         match state.places.try_acquire([1]) {
             Ok(()) => {
                 let spawner = parked.spot.map(Spot::spawner);
-                let seat = state.members.insert(Member::Coming(spawner));
+                let seat = state.members.insert(Member::Coming(Coming::of(spawner)));
                 return Err((parked, Waited::Seated(seat)));
             }
             Err(Refusal::Full | Refusal::Queued) => {}
@@ -205,7 +221,7 @@ impl<T> Shared<T> {
             return (parked, Waited::Closed);
         }
         let spawner = parked.spot.map(Spot::spawner);
-        let seat = state.members.insert(Member::Coming(spawner));
+        let seat = state.members.insert(Member::Coming(Coming::of(spawner)));
         (parked, Waited::Seated(seat))
     }
 
@@ -220,7 +236,7 @@ impl<T> Shared<T> {
         if !is_paid {
             state.lent += 1;
         }
-        (state.members.insert(Member::Coming(spawner)), is_paid, left)
+        (state.members.insert(Member::Coming(Coming::of(spawner))), is_paid, left)
     }
 
     /// Leaves the line, or gives back the place that it was given meanwhile.
@@ -238,44 +254,60 @@ impl<T> Shared<T> {
         drop(left);
     }
 
+    /// The spawn of `seat` was polled in vain: it goes on as `coming` says. False if the group is gone, and so must the child;
+    /// what was noted before is for the caller to drop.
+    pub(super) fn still(&self, seat: usize, coming: &mut Coming) -> bool {
+        let mut state = lock(&self.state);
+        if let Member::Coming(old) = &mut state.members[seat] {
+            std::mem::swap(old, coming);
+        }
+        !state.places.is_closed()
+    }
+
+    /// Whether the group is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.state).places.is_closed()
+    }
+
     /// The spawn of `seat` was told of its task; false if the group is gone, and so must the task.
     pub(super) fn told(&self, seat: usize, handle: JoinHandle<T>) -> bool {
-        let joiner = {
+        let (old, joiner) = {
             let mut state = lock(&self.state);
-            let is_gone = matches!(state.members[seat], Member::Early);
             if state.places.is_closed() {
-                if is_gone {
-                    state.members.remove(seat);
-                } else {
-                    state.members[seat] = Member::Left;
-                }
                 drop(state);
+                self.left(seat);
                 // [GROUP-2]
                 handle.abort();
                 return false;
             }
-            state.members[seat] = Member::Task(handle);
+            let old = std::mem::replace(&mut state.members[seat], Member::Task(handle));
             state.tasks += 1;
-            if is_gone { state.finish(seat) } else { None }
+            let joiner = if let Member::Early = old { state.finish(seat) } else { None };
+            (old, joiner)
         };
         wake(joiner);
+        quietly(|| drop(old));
         true
     }
 
     /// The spawn of `seat` is gone, or failed, and was not told of a task.
     pub(super) fn left(&self, seat: usize) {
-        let mut state = lock(&self.state);
-        match state.members[seat] {
-            Member::Early => drop(state.members.remove(seat)),
-            _ => state.members[seat] = Member::Left,
-        }
+        let old = {
+            let mut state = lock(&self.state);
+            match state.members[seat] {
+                Member::Early => state.members.remove(seat),
+                _ => std::mem::replace(&mut state.members[seat], Member::Left),
+            }
+        };
+        // [GROUP-2]
+        quietly(|| drop(old));
     }
 
     // What a task does.
 
     /// The future of `seat` is gone. `is_paid` if it held a place of the group, and was not only lent one.
     pub(super) fn vacate(&self, seat: usize, is_paid: bool) {
-        let joiner = {
+        let (old, joiner) = {
             let mut state = lock(&self.state);
             if is_paid {
                 // [GROUP-1]
@@ -283,20 +315,15 @@ impl<T> Shared<T> {
             } else {
                 state.lent -= 1;
             }
-            match state.members[seat] {
-                Member::Coming(_) | Member::Early => {
-                    state.members[seat] = Member::Early;
-                    None
-                }
-                Member::Left => {
-                    state.members.remove(seat);
-                    None
-                }
-                Member::Task(_) => state.finish(seat),
+            match &mut state.members[seat] {
+                Member::Left => (Some(state.members.remove(seat)), None),
+                Member::Task(_) => (None, state.finish(seat)),
+                coming => (Some(std::mem::replace(coming, Member::Early)), None),
             }
         };
         self.pass_on();
         wake(joiner);
+        quietly(|| drop(old));
     }
 
     /// Gives free places to those who wait.
@@ -364,7 +391,7 @@ impl<T> Shared<T> {
 
     /// The group is gone: nobody comes in any more, and who is there is aborted.
     pub(super) fn end(&self) {
-        let mut handles = Vec::new();
+        let (mut handles, mut wakers) = (Vec::new(), Vec::new());
         {
             let mut state = lock(&self.state);
             state.places.close();
@@ -375,10 +402,15 @@ impl<T> Shared<T> {
                 }
             }
             for (_, member) in &mut state.members {
-                if let Member::Task(_) = member {
-                    if let Member::Task(handle) = std::mem::replace(member, Member::Left) {
-                        handles.push(handle);
+                match member {
+                    Member::Task(_) => {
+                        if let Member::Task(handle) = std::mem::replace(member, Member::Left) {
+                            handles.push(handle);
+                        }
                     }
+                    // Its spawn takes it back, or ends it where it runs.
+                    Member::Coming(coming) => wakers.extend(coming.waker.take()),
+                    Member::Early | Member::Left => {}
                 }
             }
         }
@@ -396,6 +428,7 @@ impl<T> Shared<T> {
         }
         let joiner = lock(&self.state).joiner.take();
         wake(joiner);
+        wakers.into_iter().for_each(|waker| wake(Some(waker)));
     }
 }
 

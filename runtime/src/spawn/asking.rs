@@ -260,6 +260,11 @@ impl<P: Plant> Asking<P> {
         P::bytes_in_place(self.terms().bytes)
     }
 
+    /// Whether it waits for a place.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.entry.waits_with().is_some()
+    }
+
     /// What is to become a task, while nothing has happened to it yet.
     pub(crate) fn fresh_mut(self: Pin<&mut Self>) -> Option<&mut P> {
         self.project().entry.fresh_mut()
