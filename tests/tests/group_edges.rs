@@ -6,7 +6,9 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anteroom::{Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, yield_now};
+use anteroom::{
+    GroupHandle, Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, try_spawn, yield_now,
+};
 use anteroom_tests::{Gate, Hooks, must_end, poll_once, poll_with};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -118,6 +120,52 @@ fn a_spawn_that_another_task_goes_on_with_is_known_by_that_task() {
             yield_now().await;
             done.wait().await;
             assert_eq!(group.join_all().await.unwrap().len(), 2);
+        });
+    });
+}
+
+fn nest(group: GroupHandle<Result<(), SpawnError>>, deep: usize) -> Boxed<Result<(), SpawnError>> {
+    Box::pin(async move {
+        match deep {
+            0 => Ok(()),
+            _ => group.spawn(nest(group.clone(), deep - 1)).await,
+        }
+    })
+}
+
+fn on_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::Builder::new().stack_size(256 << 20).spawn(f).unwrap().join().unwrap()
+}
+
+#[test]
+fn a_group_nested_too_deep_says_so() {
+    must_end(|| {
+        on_stack(|| {
+            runtime(10).block_on(async {
+                let group = TaskGroup::with_limit(1);
+                group.spawn(nest(group.handle(), 5_000)).await.unwrap();
+                let mut errors = Vec::new();
+                while let Some(joined) = group.join_next().await {
+                    errors.extend(joined.unwrap().err());
+                }
+                assert_eq!(errors, [SpawnError::TooDeep]);
+            });
+        });
+    });
+}
+
+#[test]
+fn a_child_that_would_be_one_too_many_in_place_is_refused() {
+    must_end(|| {
+        let runtime = Runtime::builder().max_tasks(1).max_waiting(1).build().unwrap();
+        runtime.block_on(async {
+            let group = TaskGroup::with_limit(1);
+            group.spawn(nest(group.handle(), 1)).await.unwrap();
+            // The line is as long as it may be.
+            let mut other = Box::pin(spawn(async {}));
+            assert!(poll_once(other.as_mut()).is_pending());
+            assert_eq!(group.join_next().await.unwrap().unwrap(), Err(SpawnError::QueueFull));
+            other.await.unwrap();
         });
     });
 }

@@ -197,11 +197,13 @@ pub(crate) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether a child parked at `spot` may run in place, taking `bytes` beyond its frame; it was last made `offer`.
+    /// Whether a child parked at `spot` is to be offered to run in place, taking `bytes` beyond its frame, or told that it is
+    /// one too many there; it was last made `offer`.
     pub(crate) fn may_lend(&self, spot: Option<Spot>, bytes: Option<usize>, offer: Offer) -> bool {
         let fits = bytes.is_some_and(|bytes| bytes == 0 || bytes as isize <= self.admission.bytes_free());
-        let may = |spot: Spot| !self.admission.is_too_deep(spot) && spot.may_lend();
-        fits && offer.round != self.offer.round && spot.is_some_and(may)
+        // While something moves, those in line whose number is in the way may get their room.
+        let is_worth_it = self.admission.may_wait() || !(self.moves && (self.is_armed)());
+        fits && is_worth_it && offer.round != self.offer.round && spot.is_some_and(|spot| spot.may_lend())
     }
 }
 
@@ -445,6 +447,21 @@ impl Admission {
         self.leave_line(waiter);
         self.grant(at);
         true
+    }
+
+    /// Whether the spawn that is being polled, which waits for a place of a group and was made `offer`, runs its child in
+    /// place from now on, or is one too many there.
+    pub(crate) fn answer(&self, local: &Local, bytes: Option<usize>, offer: Offer) -> Result<bool, Refused> {
+        if self.may_lend_here(local, bytes) {
+            return Ok(self.take(offer));
+        }
+        let spot = self.spot(local).filter(|spot| spot.may_lend());
+        let why = match spot {
+            Some(spot) if self.is_too_deep(spot) => Refused::TooDeep,
+            Some(_) if !self.may_wait() => Refused::QueueFull,
+            _ => return Ok(false),
+        };
+        if self.take(offer) { Err(why) } else { Ok(false) }
     }
 
     /// Whether a spawn that is being polled may run its child in place now.

@@ -189,9 +189,19 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                     let (unused, waited) = self.shared.look(key, parked, admission);
                     quietly(|| drop(unused));
                     match waited {
-                        Waited::Still(offer)
-                            if admission.may_lend_here(at.1, bytes) && admission.take(offer) =>
-                        {
+                        Waited::Still(offer) => {
+                            match admission.answer(at.1, bytes, offer) {
+                                Ok(true) => {}
+                                Ok(false) => {
+                                    waits_for(WaitsFor::GROUP);
+                                    return Poll::Pending;
+                                }
+                                Err(why) => {
+                                    *self.project().stage = Stage::Over;
+                                    self.shared.unwait(key);
+                                    return Poll::Ready(Err(why.into()));
+                                }
+                            }
                             let (seat, is_paid, unused) = self.shared.lend(key, spawner);
                             self.as_mut().sit(seat, is_paid);
                             if is_paid {
@@ -201,10 +211,6 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                             quietly(|| drop(unused));
                             let polled = polled.expect("it may be lent, as was just seen");
                             return self.polled(seat, polled, cx);
-                        }
-                        Waited::Still(_) => {
-                            waits_for(WaitsFor::GROUP);
-                            return Poll::Pending;
                         }
                         waited => {
                             if let Err(error) = self.as_mut().waited(waited) {
