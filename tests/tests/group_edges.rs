@@ -237,6 +237,27 @@ fn scopeguard(gate: Gate) -> Opens {
 }
 
 #[test]
+fn a_shutdown_ends_what_comes_in_meanwhile() {
+    must_end(|| {
+        runtime(10).block_on(async {
+            let group = TaskGroup::with_limit(1);
+            group.spawn(pending::<()>()).await.unwrap();
+            let handle = group.handle();
+            let spawner = spawn(async move {
+                for _ in 0..3 {
+                    handle.spawn(pending()).await.unwrap();
+                }
+            });
+            let spawner = spawner.await.unwrap();
+            yield_now().await;
+            group.shutdown().await;
+            drop(group);
+            let _ = spawner.await;
+        });
+    });
+}
+
+#[test]
 fn a_place_that_is_given_while_the_offer_is_taken_is_not_lost() {
     must_end(|| {
         runtime(1).block_on(async {

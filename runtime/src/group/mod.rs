@@ -187,7 +187,7 @@ impl<T> TaskGroup<T> {
     }
 
     /// Asks all tasks of the group to end, as [`JoinHandle::abort`](crate::JoinHandle::abort) does; they are still to be joined.
-    /// Spawns that wait for room go on to wait.
+    /// Spawns that wait for room go on to wait, and a child that runs in its spawner's place, which is no task yet, goes on.
     ///
     /// ```
     /// anteroom::block_on(async {
@@ -201,7 +201,8 @@ impl<T> TaskGroup<T> {
         self.shared.abort_all();
     }
 
-    /// Aborts all tasks and waits until they are gone; what they gave is dropped.
+    /// Aborts all tasks, and those that come in while it waits, until there is none; what they gave is dropped. Who spawns into
+    /// the group for ever keeps it waiting.
     ///
     /// ```
     /// anteroom::block_on(async {
@@ -213,9 +214,10 @@ impl<T> TaskGroup<T> {
     /// ```
     ///
     /// # Cancel safety
-    /// The tasks were asked to end by its first poll; who drops it after that only does not wait for them.
+    /// The tasks were asked to end by its first poll; who drops it after that only does not wait for them, and those that come
+    /// in then are not aborted.
     pub async fn shutdown(&self) {
-        self.abort_all();
+        let _who_comes_in_is_aborted = self.shared.shut_down();
         while let Some(joined) = self.join_next().await {
             drop(joined);
         }

@@ -115,6 +115,8 @@ struct State<T: 'static> {
     witness: usize,
     /// Children in place that hold no place of the group.
     lent: usize,
+    /// How many wait for all to be gone, so that who comes in is aborted at once.
+    shutdowns: usize,
 }
 
 /// A group's table behind its lock.
@@ -143,6 +145,7 @@ impl<T> Shared<T> {
             registered: None,
             witness: 0,
             lent: 0,
+            shutdowns: 0,
         };
         Self { state: Mutex::new(state) }
     }
@@ -280,6 +283,9 @@ impl<T> Shared<T> {
                 handle.abort();
                 return false;
             }
+            if state.shutdowns > 0 {
+                handle.abort();
+            }
             let old = std::mem::replace(&mut state.members[seat], Member::Task(handle));
             state.tasks += 1;
             let joiner = if let Member::Early = old { state.finish(seat) } else { None };
@@ -389,6 +395,13 @@ impl<T> Shared<T> {
         }
     }
 
+    /// Aborts all, and whoever comes in until the guard is dropped.
+    pub(super) fn shut_down(&self) -> Shutdown<'_, T> {
+        lock(&self.state).shutdowns += 1;
+        self.abort_all();
+        Shutdown(self)
+    }
+
     /// The group is gone: nobody comes in any more, and who is there is aborted.
     pub(super) fn end(&self) {
         let (mut handles, mut wakers) = (Vec::new(), Vec::new());
@@ -429,6 +442,15 @@ impl<T> Shared<T> {
         let joiner = lock(&self.state).joiner.take();
         wake(joiner);
         wakers.into_iter().for_each(|waker| wake(Some(waker)));
+    }
+}
+
+/// While somebody waits for all to be gone.
+pub(super) struct Shutdown<'a, T: 'static>(&'a Shared<T>);
+
+impl<T> Drop for Shutdown<'_, T> {
+    fn drop(&mut self) {
+        lock(&self.0.state).shutdowns -= 1;
     }
 }
 
