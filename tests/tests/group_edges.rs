@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anteroom::{
-    GroupHandle, Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, try_spawn, yield_now,
+    GroupHandle, Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, yield_now,
 };
 use anteroom_tests::{Gate, Hooks, must_end, poll_once, poll_with};
 
@@ -301,4 +301,26 @@ fn a_place_that_is_given_while_the_offer_is_taken_is_not_lost() {
             group.try_spawn(async {}).unwrap();
         });
     });
+}
+
+#[test]
+fn a_hundred_thousand_groups_may_wait_at_once() {
+    {
+        let groups = 40_000;
+        let start = std::time::Instant::now();
+        runtime(100_001).block_on(async {
+            let groups: Vec<_> = (0..groups).map(|_| TaskGroup::with_limit(1)).collect();
+            let mut waiting = Vec::new();
+            for group in &groups {
+                group.try_spawn(yield_now()).unwrap();
+                let mut second = Box::pin(group.spawn(async {}));
+                assert!(poll_once(second.as_mut()).is_pending());
+                waiting.push(second);
+            }
+            for second in waiting {
+                second.await.unwrap();
+            }
+        });
+        println!("{groups} {:?}", start.elapsed());
+    }
 }

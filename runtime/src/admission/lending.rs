@@ -257,13 +257,9 @@ impl Admission {
         &self.lending.lender
     }
 
-    /// Notes a limit for whose places somebody waits here.
+    /// Notes a limit for whose places somebody waits here; it knows whether it was, since it was last asked who waits.
     pub(crate) fn register(&self, limit: Weak<dyn Limit>) {
-        let mut limits = self.lending.limits.borrow_mut();
-        let is_known = |known: &Weak<dyn Limit>| std::ptr::addr_eq(known.as_ptr(), limit.as_ptr());
-        if !limits.iter().any(is_known) {
-            limits.push(limit);
-        }
+        self.lending.limits.borrow_mut().push(limit);
     }
 
     /// Forgets all limits, on the thread that they were noted on.

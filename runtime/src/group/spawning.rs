@@ -197,7 +197,7 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                                     return Poll::Pending;
                                 }
                                 Err(why) => {
-                                    *self.project().stage = Stage::Over;
+                                    *self.as_mut().project().stage = Stage::Over;
                                     self.shared.unwait(key);
                                     return Poll::Ready(Err(why.into()));
                                 }

@@ -109,8 +109,8 @@ struct State<T: 'static> {
     /// Those of them whose future is gone, in that order.
     finished: VecDeque<usize>,
     joiner: Option<Waker>,
-    /// The runtime that knows that somebody waits here.
-    registered: Option<Door>,
+    /// The runtimes that know that somebody waits here; one mostly.
+    registered: Vec<Door>,
     /// A member that moved when all were looked at last.
     witness: usize,
     /// Children in place that hold no place of the group.
@@ -142,7 +142,7 @@ impl<T> Shared<T> {
             tasks: 0,
             finished: VecDeque::new(),
             joiner: None,
-            registered: None,
+            registered: Vec::new(),
             witness: 0,
             lent: 0,
             shutdowns: 0,
@@ -195,12 +195,15 @@ impl<T> Shared<T> {
 
     /// Has the runtime behind `door` know that somebody waits here.
     fn register(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>, door: Door, admission: &Admission) {
-        let is_known = state.registered.replace(door) == Some(door);
-        drop(state);
-        if !is_known {
-            let this = Arc::downgrade(self);
-            admission.register(this);
+        if state.registered.contains(&door) {
+            return;
         }
+        // Of a runtime that has ended, its place is the next one's.
+        state.registered.retain(|known| !std::ptr::eq(known.desk, door.desk));
+        state.registered.push(door);
+        drop(state);
+        let this = Arc::downgrade(self);
+        admission.register(this);
     }
 
     /// Looks whether the wait is over, and goes on to wait with `parked`; what is not needed of it, or of what it waited with
@@ -513,9 +516,7 @@ impl<T> Limit for Shared<T> {
         if state.places.waiters().any(|(_, parked)| parked.door == door) {
             return state.places.waiting();
         }
-        if state.registered == Some(door) {
-            state.registered = None;
-        }
+        state.registered.retain(|known| *known != door);
         0
     }
 }
