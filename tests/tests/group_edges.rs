@@ -6,9 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anteroom::{
-    GroupHandle, Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, yield_now,
-};
+use anteroom::{GroupHandle, Runtime, SpawnError, TaskGroup, metrics, spawn, spawn_service, time, yield_now};
 use anteroom_tests::{Gate, Hooks, must_end, poll_once, poll_with};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
