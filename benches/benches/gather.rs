@@ -1,4 +1,5 @@
-//! What does an item cost when a million go through a limit inside one task, and each holds 256 bytes over one yield?
+//! What does an item cost when a million go through a limit inside one task, and each holds 256 bytes over one yield? And what
+//! when each is a task, that is joined?
 //!
 //! Expected at a limit of 1,000: `gather` at most a third of futures-util's `buffered`, and less than anything else that polls
 //! in place: it allocates nothing an item, and a wake is one locked instruction. And its memory does not depend on the number of
@@ -25,7 +26,7 @@ use std::process::Command;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anteroom::{Runtime, as_completed, gather, spawn_local};
+use anteroom::{Runtime, TaskGroup, as_completed, gather, spawn_local};
 
 /// What a job holds while it waits.
 const JOB_BYTES: usize = 256;
@@ -99,6 +100,21 @@ fn rows() -> Vec<Row> {
                 anteroom(1, async move {
                     let mut results = as_completed(0..items, job).limit(limit);
                     while results.next().await.is_some() {}
+                });
+            },
+        },
+        Row {
+            name: "TaskGroup, a task an item",
+            run: |items, limit| {
+                anteroom(limit, async move {
+                    let group = TaskGroup::with_limit(limit);
+                    for number in 0..items {
+                        group.spawn(job(number)).await.unwrap();
+                        while let Some(ended) = group.try_join_next() {
+                            ended.unwrap();
+                        }
+                    }
+                    drop(group.join_all().await.unwrap());
                 });
             },
         },
@@ -195,6 +211,23 @@ mod peers {
                 },
             },
             Row {
+                name: "tokio: JoinSet, capped",
+                run: |items, limit| {
+                    tokio(async move {
+                        let mut set = tokio::task::JoinSet::new();
+                        for number in 0..items {
+                            if set.len() == limit {
+                                set.join_next().await.unwrap().unwrap();
+                            }
+                            set.spawn(job(number));
+                        }
+                        while let Some(ended) = set.join_next().await {
+                            ended.unwrap();
+                        }
+                    });
+                },
+            },
+            Row {
                 name: "tokio: gather",
                 run: |items, limit| drop(tokio(gather(0..items, job).limit(limit))),
             },
@@ -250,6 +283,19 @@ fn growth_mib(row: &Row, items: u64, limit: usize) -> Option<f64> {
     assert!(output.status.success(), "{}: {}", row.name, String::from_utf8_lossy(&output.stderr));
     let kib: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
     Some(kib / 1024.0)
+}
+
+/// The same in Python's asyncio, each form in a process of its own: what `gather.py` beside this file prints.
+#[cfg(feature = "peers")]
+fn asyncio(items: u64, limit: usize) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/gather.py");
+    for form in ["careless", "careful", "workers"] {
+        let args = [script, form, &items.to_string(), &limit.to_string()];
+        match Command::new("python3").args(args).output() {
+            Ok(output) if output.status.success() => print!("{}", String::from_utf8_lossy(&output.stdout)),
+            other => println!("asyncio, {form}: no python3 here, or {other:?}"),
+        }
+    }
 }
 
 /// What [`growth_mib`] starts.
@@ -308,6 +354,10 @@ fn main() {
             let memory = growth_mib(row, items, limit).map_or("?".into(), |mib| format!("{mib:.1}"));
             let ratio = median / gather;
             println!("| {limit} | {} | {median:.1} | {least:.1} | {ratio:.2} | {memory} |", row.name);
+        }
+        #[cfg(feature = "peers")]
+        if value("--only").is_none() && !cfg!(debug_assertions) {
+            asyncio(items, limit);
         }
     }
 }

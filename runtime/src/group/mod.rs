@@ -15,7 +15,7 @@
 //! # Bounds
 //! Live tasks of the group: its limit, and the runtime's. Who waits for a place of the group, in the spawner's own frame: as
 //! many as may wait for one of the runtime's (`Builder::max_waiting`). Outputs that nobody has taken: one for each task that
-//! ended; who spawns for ever joins now and then.
+//! ended; who spawns for ever takes them now and then, by [`TaskGroup::try_join_next`].
 //!
 //! # Invariants
 //! - [GROUP-1] A unit of the group's limit is in use exactly while a seat that was paid for exists, or a spawn that was given
@@ -153,6 +153,30 @@ impl<T> TaskGroup<T> {
     /// ```
     pub fn poll_join_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
         self.shared.poll_join_next(cx)
+    }
+
+    /// The output of a task that has ended, if there is one; so that who spawns for ever need not keep what nobody asks for.
+    /// In a poll that has done enough, so that it is others' turn, there is none.
+    ///
+    /// ```
+    /// anteroom::block_on(async {
+    ///     let group = anteroom::TaskGroup::with_limit(10);
+    ///     let mut total = 0;
+    ///     for n in 0..1_000 {
+    ///         group.spawn(async move { n }).await.unwrap();
+    ///         while let Some(output) = group.try_join_next() {
+    ///             total += output.unwrap();
+    ///         }
+    ///     }
+    ///     total += group.join_all().await.unwrap().into_iter().sum::<u32>();
+    ///     assert_eq!(total, 499_500);
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// [`JoinError`] for a task that panicked or was aborted.
+    pub fn try_join_next(&self) -> Option<Result<T, JoinError>> {
+        self.shared.try_join_next()
     }
 
     /// Waits for all, and gives their outputs in the order in which they ended.

@@ -350,13 +350,9 @@ impl<T> Shared<T> {
 
     pub(super) fn poll_join_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
         let mut waker = None;
-        let (mut handle, old) = loop {
+        let (handle, old) = loop {
             let mut state = lock(&self.state);
-            if let Some(seat) = state.finished.pop_front() {
-                let Member::Task(handle) = state.members.remove(seat) else {
-                    unreachable!("only tasks can be joined")
-                };
-                state.tasks -= 1;
+            if let Some(handle) = state.take_finished() {
                 break (handle, waker);
             }
             if state.tasks == 0 {
@@ -379,6 +375,18 @@ impl<T> Shared<T> {
             waker = Some(cx.waker().clone());
         };
         drop(old);
+        self.poll_finished(handle, cx).map(Some)
+    }
+
+    pub(super) fn try_join_next(&self) -> Option<Result<T, JoinError>> {
+        let handle = lock(&self.state).take_finished()?;
+        match self.poll_finished(handle, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(joined) => Some(joined),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_finished(&self, mut handle: JoinHandle<T>, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         let polled = Pin::new(&mut handle).poll(cx);
         if polled.is_pending() {
             // It is the scheduler's turn; or this is another thread, and the last step is not done yet.
@@ -387,7 +395,7 @@ impl<T> Shared<T> {
             state.tasks += 1;
             state.finished.push_front(seat);
         }
-        polled.map(Some)
+        polled
     }
 
     pub(super) fn abort_all(&self) {
@@ -458,6 +466,16 @@ impl<T> Drop for Shutdown<'_, T> {
 }
 
 impl<T> State<T> {
+    /// A task that can be joined, the first that ended.
+    fn take_finished(&mut self) -> Option<JoinHandle<T>> {
+        let seat = self.finished.pop_front()?;
+        let Member::Task(handle) = self.members.remove(seat) else {
+            unreachable!("only tasks can be joined")
+        };
+        self.tasks -= 1;
+        Some(handle)
+    }
+
     /// A task can be joined; who is to be told.
     fn finish(&mut self, seat: usize) -> Option<Waker> {
         self.finished.push_back(seat);
