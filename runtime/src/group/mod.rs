@@ -47,6 +47,8 @@ use crate::task::JoinError;
 /// Tasks with outputs of type `T` that belong together.
 ///
 /// Dropped, it aborts those that are left: each is gone by the end of the runtime's next turn, wherever the group was dropped.
+/// A child that waits for room then, or runs in its spawner's place, is ended by its spawn, which is woken for that and gives
+/// [`SpawnError::Closed`](crate::SpawnError::Closed).
 /// To let other tasks spawn into it, give them a [`handle`](Self::handle); a task that owned the group itself would keep it
 /// alive from within.
 ///
@@ -75,7 +77,8 @@ use crate::task::JoinError;
 /// [`spawn`](crate::spawn())), limit by limit and together: when all who hold a group's places wait for room, anywhere, or for
 /// tasks, the first who waits for a place of the group and has one of the runtime runs the child in its own place. The child
 /// of somebody outside of the group has no place of the group then: it runs in the stead of one that waits, so that for as
-/// long as it takes the group can have as many more than its limit as there are such waiters.
+/// long as it takes the group can have as many more than its limit as there are such waiters. Of a task of another runtime
+/// nothing is known but that it lives, so a group that two runtimes fill and wait for on both sides may stand still.
 pub struct TaskGroup<T: 'static> {
     shared: Arc<Shared<T>>,
 }
@@ -137,7 +140,8 @@ impl<T> TaskGroup<T> {
     /// [`JoinError`] for a task that panicked or was aborted.
     ///
     /// # Cancel safety
-    /// Nothing is lost: an output that was not given yet comes with the next call. One caller at a time is woken.
+    /// Nothing is lost: an output that was not given yet comes with the next call. One caller at a time is woken, the one that
+    /// asked last: of several, the others may sleep on, also when that one is dropped.
     pub async fn join_next(&self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| self.poll_join_next(cx)).await
     }
