@@ -222,7 +222,11 @@ impl CancellationToken {
             match catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 Err(first) if panic.is_none() => panic = Some(first),
                 // A payload's drop may panic too, and would end this loop.
-                Err(further) => std::mem::forget(further),
+                Err(further) => {
+                    if let Err(given_up) = catch_unwind(AssertUnwindSafe(|| drop(further))) {
+                        std::mem::forget(given_up);
+                    }
+                }
                 Ok(()) => {}
             }
         }

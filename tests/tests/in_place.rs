@@ -126,7 +126,8 @@ fn recursion_a_thousand_deep_ends_at_limits_1_2_and_3() {
     for limit in 1..=3 {
         for way in [Way::Spawn, Way::With, Way::Join, Way::ByHandle, Way::OrInPlace, Way::Mixed] {
             // Each child is told by a poll of all above it, which takes long where nothing is optimised.
-            let levels = if cfg!(debug_assertions) && way != Way::Spawn { 200 } else { 1_000 };
+            let is_slow = cfg!(anteroom_asan) || cfg!(debug_assertions) && way != Way::Spawn;
+            let levels = if is_slow { 200 } else { 1_000 };
             let deep = with_stack(64 << 20, move || {
                 let runtime = deep_runtime(limit);
                 let deep = runtime.block_on(spawn(nest(levels, limit, way)).join()).unwrap();
@@ -143,6 +144,7 @@ fn recursion_a_thousand_deep_ends_at_limits_1_2_and_3() {
 }
 
 #[test]
+#[cfg_attr(anteroom_asan, ignore = "eight million polls")]
 fn what_is_deeper_than_4_096_children_in_place_is_too_deep_and_unwinds() {
     fn descend(deep: usize) -> Boxed<(usize, SpawnError)> {
         Box::pin(async move {
@@ -181,12 +183,12 @@ fn a_stack_that_children_in_place_could_use_up_is_enough_by_default() {
     }
     // Half of what std gives a thread, whether that was optimised or not.
     let deep = with_stack(2 << 20, || runtime(1).block_on(spawn(descend(1)).join()).unwrap());
-    assert!((50..4_000).contains(&deep), "{deep} levels");
+    assert!((25..4_000).contains(&deep), "{deep} levels");
     println!("{deep} levels in 1 MiB");
     // And of half of it, half as many.
     let less = Runtime::builder().max_tasks(1).in_place_stack(512 << 10);
     let less = with_stack(2 << 20, || less.build().unwrap().block_on(spawn(descend(1)).join()).unwrap());
-    assert!((deep / 3..deep * 2 / 3).contains(&less) || cfg!(anteroom_asan), "{less} of {deep} levels");
+    assert!((deep / 3..deep * 2 / 3).contains(&less), "{less} of {deep} levels");
     // None at all.
     let none = Runtime::builder().max_tasks(1).in_place_stack(0);
     let error = with_stack(2 << 20, || none.build().unwrap().block_on(spawn(descend(1)).join()).unwrap());
@@ -546,13 +548,12 @@ fn a_panic_of_a_child_in_place_is_its_handles() {
             assert!(error.is_panic());
             assert_eq!(metrics().in_place, 0);
         }
-        // Its output's drop, and its own.
+        // In the drop of what it holds.
         let drops = Drops::new();
-        let (kept, output) = (drops.track_panicking(), drops.track_panicking());
+        let kept = drops.track_panicking();
         let child = async move {
             yield_now().await;
             let _kept = kept;
-            output
         };
         let error = spawn(child).join().await.unwrap_err();
         assert!(error.is_panic());

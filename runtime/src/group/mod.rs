@@ -79,6 +79,10 @@ use crate::task::JoinError;
 /// of somebody outside of the group has no place of the group then: it runs in the stead of one that waits, so that for as
 /// long as it takes the group can have as many more than its limit as there are such waiters. Of a task of another runtime
 /// nothing is known but that it lives, so a group that two runtimes fill and wait for on both sides may stand still.
+///
+/// What a task does that another waits for is not looked at: connections that all wait for tasks of their own look stuck,
+/// although those sleep. So who accepts connections into a group with a limit does it in the future of `block_on`, or in a
+/// service, which have no place that a connection could run in.
 pub struct TaskGroup<T: 'static> {
     shared: Arc<Shared<T>>,
 }

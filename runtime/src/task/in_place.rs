@@ -51,6 +51,9 @@ pub(crate) const LEVELS_MAX: u32 = 4_096;
 /// In what units a spot notes how far down the stack it lies.
 const STACK_UNIT: usize = 4 << 10;
 
+/// What is counted for a child in place under the address sanitizer.
+const ASAN_LEVEL_BYTES: usize = 32 << 10;
+
 /// What a node notes of lending.
 pub(crate) struct Node<K: 'static> {
     spot: Cell<Option<Spot<K>>>,
@@ -154,6 +157,8 @@ impl<K> Spot<K> {
             None => 0,
             Some(lender) => lender.node.lending.spot.get().map_or(0, |spot| spot.level + 1),
         };
+        // Under the sanitizer locals do not lie on the stack, and what does is larger.
+        let stack = if cfg!(anteroom_asan) { usize::from(level) * ASAN_LEVEL_BYTES } else { stack };
         let stack = u16::try_from(stack / STACK_UNIT).unwrap_or(u16::MAX);
         Some(Self { task, generation: task.snapshot().generation(), level, stack, inside: lender })
     }
