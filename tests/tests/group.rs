@@ -486,3 +486,24 @@ fn groups_of_limit_1_within_tasks_of_others_go_on_in_a_full_runtime() {
         }
     });
 }
+
+#[test]
+fn who_takes_what_has_ended_keeps_nothing() {
+    // In one poll, since there is room for all, and more than a poll may wait for.
+    let runtime = Runtime::builder().max_tasks(10_000).build().unwrap();
+    runtime.block_on(async {
+        let group = TaskGroup::new();
+        for n in 0..5_000 {
+            group.try_spawn(async move { n }).unwrap();
+        }
+        assert!(group.try_join_next().is_none(), "none has ended yet");
+        yield_now().await;
+        assert_eq!(group.len(), 5_000);
+        let mut taken = 0;
+        while let Some(output) = group.try_join_next() {
+            assert_eq!(output.unwrap(), taken);
+            taken += 1;
+        }
+        assert_eq!((taken, group.len()), (5_000, 0));
+    });
+}

@@ -164,7 +164,6 @@ impl<T> TaskGroup<T> {
     }
 
     /// The output of a task that has ended, if there is one; so that who spawns for ever need not keep what nobody asks for.
-    /// In a poll that has done enough, so that it is others' turn, there is none.
     ///
     /// ```
     /// anteroom::block_on(async {

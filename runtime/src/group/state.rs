@@ -380,22 +380,24 @@ impl<T> Shared<T> {
 
     pub(super) fn try_join_next(&self) -> Option<Result<T, JoinError>> {
         let handle = lock(&self.state).take_finished()?;
-        match self.poll_finished(handle, &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(joined) => Some(joined),
-            Poll::Pending => None,
-        }
+        handle.try_take().map_err(|handle| self.put_back(handle)).ok()
     }
 
     fn poll_finished(&self, mut handle: JoinHandle<T>, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         let polled = Pin::new(&mut handle).poll(cx);
         if polled.is_pending() {
             // It is the scheduler's turn; or this is another thread, and the last step is not done yet.
-            let mut state = lock(&self.state);
-            let seat = state.members.insert(Member::Task(handle));
-            state.tasks += 1;
-            state.finished.push_front(seat);
+            self.put_back(handle);
         }
         polled
+    }
+
+    /// Puts back who was not joined after all, to be the next.
+    fn put_back(&self, handle: JoinHandle<T>) {
+        let mut state = lock(&self.state);
+        let seat = state.members.insert(Member::Task(handle));
+        state.tasks += 1;
+        state.finished.push_front(seat);
     }
 
     pub(super) fn abort_all(&self) {

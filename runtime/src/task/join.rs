@@ -66,6 +66,17 @@ impl<T> JoinHandle<T> {
         Self { task: Some(task), output: PhantomData }
     }
 
+    /// What it gave, if it is done; else itself. No operation of the poll's, since nobody waits.
+    pub(crate) fn try_take(mut self) -> Result<Result<T, JoinError>, Self> {
+        let Some(task) = self.task.filter(|task| task.snapshot().is_done()) else { return Err(self) };
+        self.task = None;
+        let local = task.local();
+        if let Some(local) = local {
+            attend(local, task);
+        }
+        Ok(take(task, local))
+    }
+
     /// Its header, on the thread of its runtime, while that is entered.
     pub(crate) fn here(&self) -> Option<&'static Header> {
         self.task.filter(|task| task.local().is_some())
