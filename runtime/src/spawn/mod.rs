@@ -12,7 +12,7 @@
 //! - [SPAWN-2] Who is told of a task has it: a spawn that was admitted and is dropped before it was told aborts its task.
 //!
 //! # Read next
-//! `asking.rs`, the steps; `task/waiter.rs`, the frame; `admission.rs`, the line.
+//! `asking.rs`, the steps; `task/waiter.rs`, the frame; `admission/`, the line.
 
 pub(crate) mod asking;
 mod error;
