@@ -376,7 +376,7 @@ fn two_groups_of_limit_1_that_spawn_into_each_other_go_on() {
     must_end(|| {
         for tasks in [1, 2, 3, 100] {
             for watched in [false, true] {
-                let runtime = Runtime::builder().max_tasks(tasks).build().unwrap();
+                let runtime = Runtime::builder().max_tasks(tasks).in_place_stack(16 << 20).build().unwrap();
                 runtime.block_on(async {
                     // Somebody who waits for what has nothing to do with them.
                     let _service =
@@ -422,7 +422,7 @@ fn tasks_of_a_group_that_fill_it_and_wait_for_their_children_there_go_on() {
     must_end(|| {
         for limit in 1..4 {
             for tasks in [1, 2, 100] {
-                let runtime = Runtime::builder().max_tasks(tasks).build().unwrap();
+                let runtime = Runtime::builder().max_tasks(tasks).in_place_stack(16 << 20).build().unwrap();
                 let live = Live::default();
                 runtime.block_on(async {
                     let group = TaskGroup::with_limit(limit);
