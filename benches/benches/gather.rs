@@ -21,36 +21,12 @@
 use std::cell::Cell;
 use std::env;
 use std::hint::black_box;
-use std::pin::Pin;
 use std::process::Command;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use anteroom::{Runtime, TaskGroup, as_completed, gather, spawn_local};
-
-/// What a job holds while it waits.
-const JOB_BYTES: usize = 256;
+use benches::{JOB_BYTES, thread_cpu, turn};
 
 const LIMITS: [usize; 3] = [1_000, 10, 1];
-
-/// Wakes its own task and is pending once, as in the crate's `work.rs`.
-struct Turn {
-    is_over: bool,
-}
-
-impl Future for Turn {
-    type Output = ();
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_over {
-            return Poll::Ready(());
-        }
-        self.is_over = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
 
 thread_local! {
     /// How many jobs were done in this run ([FAIR-6]).
@@ -61,7 +37,7 @@ thread_local! {
 async fn job(number: u64) {
     let mut page = [number as u8; JOB_BYTES];
     black_box(&mut page);
-    Turn { is_over: false }.await;
+    turn().await;
     black_box(&mut page);
     DONE.set(DONE.get() + 1);
 }
@@ -239,21 +215,6 @@ mod peers {
             },
         ]
     }
-}
-
-#[cfg(unix)]
-fn thread_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.try_into().expect("the time that a thread has used is not negative")
-}
-
-/// Elsewhere the clock on the wall must do.
-#[cfg(not(unix))]
-fn thread_cpu() -> Duration {
-    use std::sync::LazyLock;
-    use std::time::Instant;
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed()
 }
 
 impl Row {

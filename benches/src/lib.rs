@@ -33,5 +33,6 @@ mod runtimes;
 mod work;
 
 pub use criteria::bench;
-pub use row::{Elapsed, Row, Workload};
+pub use row::{Elapsed, Row, Workload, thread_cpu};
 pub use runtimes::rows;
+pub use work::{JOB_BYTES, Turn, turn};

@@ -71,15 +71,16 @@ pub struct Elapsed {
     pub cpu: Duration,
 }
 
+/// The processor time that this thread has used.
 #[cfg(unix)]
-fn thread_cpu() -> Duration {
+pub fn thread_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.try_into().expect("the time that a thread has used is not negative")
 }
 
 /// Elsewhere the clock on the wall must do.
 #[cfg(not(unix))]
-fn thread_cpu() -> Duration {
+pub fn thread_cpu() -> Duration {
     use std::sync::LazyLock;
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed()

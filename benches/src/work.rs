@@ -14,14 +14,15 @@ use futures_util::task::AtomicWaker;
 pub(crate) const YIELDERS: u64 = 100;
 
 /// What a job holds while it waits.
-const JOB_BYTES: usize = 256;
+pub const JOB_BYTES: usize = 256;
 
 /// Wakes its own task and is pending once: the same code for all, so that only the runtime differs.
-pub(crate) fn turn() -> Turn {
+pub fn turn() -> Turn {
     Turn { is_over: false }
 }
 
-pub(crate) struct Turn {
+/// The future of [`turn`].
+pub struct Turn {
     is_over: bool,
 }
 
