@@ -621,3 +621,35 @@ fn threads_wait_while_runtimes_come_and_go() {
         assert_eq!(drops.count(), ended, "{all:?}");
     });
 }
+
+#[test]
+fn who_comes_and_goes_does_not_deepen_the_owners_stack() {
+    // Once, each that left while the owner took back another had it call itself: 7,000 calls deep.
+    const STACK: usize = if cfg!(anteroom_asan) { 1 << 20 } else { 96 << 10 };
+    must_end(|| {
+        let runner = thread::Builder::new().stack_size(STACK).spawn(|| {
+            let runtime = runtime(1);
+            let handle = runtime.handle();
+            runtime.block_on(async {
+                let _holder = spawn(std::future::pending::<()>()).await.unwrap();
+                let comers: Vec<_> = (0..2)
+                    .map(|_| {
+                        let handle = handle.clone();
+                        thread::spawn(move || {
+                            for _ in 0..200_000 {
+                                assert!(poll_once(Box::pin(handle.spawn(async {})).as_mut()).is_pending());
+                            }
+                        })
+                    })
+                    .collect();
+                while !comers.iter().all(|comer| comer.is_finished()) {
+                    yield_now().await;
+                }
+                comers.into_iter().for_each(|comer| comer.join().unwrap());
+                look_around().await;
+                assert_eq!(metrics().waiting, 0);
+            });
+        });
+        runner.unwrap().join().unwrap();
+    });
+}

@@ -272,12 +272,18 @@ impl Admission {
         }
     }
 
-    /// Takes a cancelled spawn out of line; whoever fits now is granted.
+    /// Takes a cancelled spawn of this thread out of line; whoever fits now is granted.
     pub(crate) fn cancel(&self, at: (&'static Home, &Local), waiter: &'static SpawnWaiter) {
         if self.desk.has_arrivals() {
             // It may be among them still.
             self.line_up(at);
         }
+        self.withdraw(at, waiter);
+    }
+
+    /// As [`cancel`](Self::cancel), of one that is among the arrivals no more. It must not look at them again: threads that
+    /// come and go would have this call itself, once for each.
+    fn withdraw(&self, at: (&'static Home, &Local), waiter: &'static SpawnWaiter) {
         if let Some(key) = waiter.key.take() {
             let cancelled = self.ledger.borrow_mut().cancel(key);
             if cancelled.is_some() {
@@ -362,7 +368,9 @@ impl Admission {
         if self.desk.take_close() {
             return self.close();
         }
-        while let Some(waiter) = self.desk.arrival() {
+        // Not who arrives meanwhile, so that they cannot keep us here; and one look more, which clears the flag.
+        for _ in 0..=self.desk.arrivals() {
+            let Some(waiter) = self.desk.arrival() else { break };
             let units = [1, waiter.terms().bytes];
             let refusal = self.ledger.borrow_mut().try_acquire(units).err();
             match refusal {
@@ -377,12 +385,12 @@ impl Admission {
         self.grant(at);
     }
 
-    /// Takes back the nodes of frames on other threads, which are linked.
+    /// Takes back the nodes of frames on other threads, which are linked. None is among the arrivals: those leave there.
     fn take_back(&self, at: (&'static Home, &Local), mut returned: Option<&'static SpawnWaiter>) {
         while let Some(waiter) = returned {
             returned = waiter.take_next();
             if waiter.is_cancelled() {
-                self.cancel(at, waiter);
+                self.withdraw(at, waiter);
             } else if waiter.was_lent() {
                 self.end_lending(at, waiter);
             } else {

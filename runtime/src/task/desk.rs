@@ -87,10 +87,14 @@ struct State<K: 'static> {
 struct Line<K: 'static> {
     head: Option<&'static Waiter<K>>,
     tail: Option<&'static Waiter<K>>,
+    len: usize,
 }
 
 impl<K> Line<K> {
+    const EMPTY: Self = Self { head: None, tail: None, len: 0 };
+
     fn push(&mut self, waiter: &'static Waiter<K>) {
+        self.len += 1;
         match self.tail.replace(waiter) {
             None => self.head = Some(waiter),
             Some(last) => last.next.set(Some(waiter)),
@@ -99,6 +103,7 @@ impl<K> Line<K> {
 
     fn pop(&mut self) -> Option<&'static Waiter<K>> {
         let first = self.head?;
+        self.len -= 1;
         self.head = first.next.take();
         if self.head.is_none() {
             self.tail = None;
@@ -153,7 +158,7 @@ impl<K: Copy + Send> Desk<K> {
                 thread: None,
                 is_drained: false,
                 task_bytes_max: 0,
-                arrivals: Line { head: None, tail: None },
+                arrivals: Line::EMPTY,
                 left: 0,
                 returned: None,
                 spare: None,
@@ -204,6 +209,11 @@ impl<K: Copy + Send> Desk<K> {
     pub(crate) fn has_arrivals(&self) -> bool {
         // Ordering: Relaxed; [DESK-2] an arrival that happened before this is seen, and the lock orders the rest.
         self.has_arrivals.load(Ordering::Relaxed)
+    }
+
+    /// How many have arrived, at most.
+    pub(crate) fn arrivals(&self) -> usize {
+        lock(&self.state).arrivals.len
     }
 
     /// The next that has arrived, for the owner to put into its line, in the order of their arrival.
@@ -309,7 +319,7 @@ impl<K: Copy + Send> State<K> {
 
     /// Takes those out of the line of arrivals who have left it, while the owner does not look.
     fn sweep(&mut self) {
-        let mut line = std::mem::replace(&mut self.arrivals, Line { head: None, tail: None });
+        let mut line = std::mem::replace(&mut self.arrivals, Line::EMPTY);
         while let Some(waiter) = line.pop() {
             if !self.forget_if_left(waiter) {
                 self.arrivals.push(waiter);
