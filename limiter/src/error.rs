@@ -23,11 +23,16 @@ use crate::word;
 /// assert_eq!(error.to_string(), "the request exceeds the semaphore's limit");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AcquireError {
     /// The semaphore was closed, before the request or while it waited.
     Closed,
     /// The request is larger than the limit was when it came: no release could ever make room for it.
     ExceedsLimit,
+    /// As many wait as may ([`Semaphore::with_max_waiting`](crate::Semaphore::with_max_waiting)): the newest is rejected.
+    QueueFull,
+    /// It was not this caller's turn in the time that it had.
+    TimedOut,
 }
 
 /// Why [`try_acquire`](crate::Semaphore::try_acquire) and its siblings took nothing.
@@ -70,6 +75,8 @@ impl fmt::Display for AcquireError {
         f.write_str(match self {
             AcquireError::Closed => "the semaphore is closed",
             AcquireError::ExceedsLimit => "the request exceeds the semaphore's limit",
+            AcquireError::QueueFull => "as many wait for permits as may",
+            AcquireError::TimedOut => "no permit was granted in time",
         })
     }
 }

@@ -55,6 +55,7 @@
 //! | `gate` | the protocol: the word in front of the ledger in a lock |
 //! | `acquire` | the future that stands in the queue |
 //! | `permit` | the proof that units were granted |
+//! | `timer` | where the time comes from, for those who must sleep |
 //! | `semaphore` | the public face |
 //! | `models` | the protocol as loom explores it, and the bugs that it must find |
 //! | `sync` | std or loom, chosen once |
@@ -75,6 +76,7 @@ mod models;
 mod permit;
 mod semaphore;
 mod sync;
+mod timer;
 mod wake;
 mod word;
 
@@ -83,3 +85,4 @@ pub use error::{AcquireError, LimitError, TryAcquireError};
 pub use ledger::{Key, Ledger, Refusal};
 pub use permit::{MergeError, OwnedPermit, Permit};
 pub use semaphore::{Semaphore, Snapshot};
+pub use timer::Timer;
