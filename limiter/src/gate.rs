@@ -54,13 +54,24 @@ use crate::error::{AcquireError, TryAcquireError};
 use crate::ledger::{Key, Ledger, Refusal};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::wake::Wakes;
-use crate::word::{FROZEN, Fast, Word};
+use crate::word::{self, FROZEN, Fast, Word};
 
 /// The word, and the ledger that it stands for.
 pub(crate) struct Gate {
     word: AtomicU64,
     /// Its limit and in_use are current only while the word is frozen; its queue always.
     ledger: Mutex<Ledger<Waker>>,
+    /// How many may wait. Set before anybody shares this.
+    waiting_max: usize,
+}
+
+/// What stands in the ledger, exactly, at one instant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Balance {
+    pub(crate) in_use: usize,
+    /// How many wait, and what the first of them asks for.
+    pub(crate) waiting: usize,
+    pub(crate) head: Option<usize>,
 }
 
 /// What became of a waiter.
@@ -75,7 +86,16 @@ pub(crate) enum Standing {
 impl Gate {
     pub(crate) fn new(limit: usize) -> Self {
         let word = Word::new(limit, 0, false, false);
-        Self { word: AtomicU64::new(word.0), ledger: Mutex::new(Ledger::new([limit])) }
+        Self {
+            word: AtomicU64::new(word.0),
+            ledger: Mutex::new(Ledger::new([limit])),
+            waiting_max: usize::MAX,
+        }
+    }
+
+    /// At most so many wait from now on.
+    pub(crate) fn bound_waiting(&mut self, waiting_max: usize) {
+        self.waiting_max = waiting_max;
     }
 
     /// The word at some instant.
@@ -138,19 +158,65 @@ impl Gate {
             Ok(()) => Ok(None),
             Err(Refusal::Closed) => Err(AcquireError::Closed),
             Err(Refusal::ExceedsLimit) => Err(AcquireError::ExceedsLimit),
+            Err(Refusal::Full | Refusal::Queued) if ledger.waiting() >= self.waiting_max => {
+                Err(AcquireError::QueueFull)
+            }
             Err(Refusal::Full | Refusal::Queued) => {
                 Ok(waker.take().map(|waker| ledger.enqueue([units], waker))) // It is there: set above.
             }
         });
-        // It is left if there was room after all. Its drop is the caller's code: should it panic, the units go back, since
-        // there is no permit yet that would.
+        self.drop_spare(waker, units, matches!(queued, Ok(None)));
+        queued
+    }
+
+    /// As [`enter`](Self::enter), for units that were granted once and given back for a while: before those who wait for
+    /// the first time, and through a gate that was closed meanwhile.
+    ///
+    /// Always under the lock: only the ledger tells whether others come back, too.
+    pub(crate) fn reenter(&self, units: usize, waker: &Waker) -> Option<Key> {
+        let waker = waker.clone(); // [WAKE-1]
+        let (spare, key) = match self.locked(|ledger| ledger.reenter([units], waker)) {
+            Ok(waker) => (Some(waker), None),
+            Err(key) => (None, Some(key)),
+        };
+        self.drop_spare(spare, units, key.is_none());
+        key
+    }
+
+    /// Drops the waker that is left if there was room after all. Its drop is the caller's code: should it panic, the units
+    /// go back, since there is no permit yet that would.
+    fn drop_spare(&self, waker: Option<Waker>, units: usize, is_admitted: bool) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
-            if let Ok(None) = queued {
+            if is_admitted {
                 self.release(units);
             }
             resume_unwind(payload);
         }
-        queued
+    }
+
+    /// Takes `units` beyond the limit if need be, and without a turn: how many were taken, which is all unless the word has
+    /// no room for the number.
+    #[inline]
+    pub(crate) fn charge(&self, units: usize) -> usize {
+        // Ordering: Relaxed, as in `release`; and for the swap, since nothing is handed over: what the caller may do it may
+        // do by the permit that it holds already.
+        let mut seen = Word(self.word.load(Ordering::Relaxed));
+        while let Some((charged, next)) = seen.charge(units) {
+            match self.word.compare_exchange_weak(seen.0, next.0, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return charged,
+                Err(now) => seen = Word(now),
+            }
+        }
+        self.charge_frozen(units)
+    }
+
+    #[cold]
+    fn charge_frozen(&self, units: usize) -> usize {
+        self.locked(|ledger| {
+            let [in_use] = ledger.in_use();
+            let [charged] = ledger.charge([units.min(word::MAX - in_use)]); // [WORD-2]
+            charged
+        })
     }
 
     /// What became of a waiter; if it waits, the caller's waker is the one that will be woken.
@@ -212,6 +278,15 @@ impl Gate {
 
     pub(crate) fn set_limit(&self, limit: usize) {
         self.change(|ledger| ledger.set_limit([limit]));
+    }
+
+    /// Sets the limit that `choose` finds right for what it is shown; under the lock, so that it still is.
+    pub(crate) fn relimit(&self, choose: impl FnOnce(Balance) -> usize) {
+        self.change(|ledger| {
+            let ([in_use], waiting) = (ledger.in_use(), ledger.waiting());
+            let head = ledger.waiters().next().map(|(&[units], _)| units);
+            ledger.set_limit([choose(Balance { in_use, waiting, head })]);
+        });
     }
 
     pub(crate) fn close(&self) {
@@ -286,7 +361,11 @@ impl Gate {
 
 /// The next who is to be told of its fate: granted, or, once closed, that it will not be.
 fn next_told(ledger: &mut Ledger<Waker>) -> Option<Waker> {
-    if ledger.is_closed() { ledger.evict() } else { ledger.grant().map(|(_units, waker)| waker) }
+    match ledger.grant() {
+        Some((_units, waker)) => Some(waker),
+        None if ledger.is_closed() => ledger.evict(),
+        None => None,
+    }
 }
 
 impl From<Refusal> for TryAcquireError {

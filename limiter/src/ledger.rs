@@ -17,6 +17,7 @@
 //!                     cancel ◄┘        └► evict (after close): the waiter is told that it will never be served
 //!
 //!   release, set_limit, cancel: make room, and grant nobody themselves. Their caller loops on grant.
+//!   charge: takes beyond the limit. reenter: the head of the queue, behind those who came back before.
 //! ```
 //!
 //! `limit` and `in_use` are the two facts. What is available is their difference, computed when asked for, so a resize
@@ -25,11 +26,14 @@
 //! # Invariants
 //!
 //! - `[LEDGER-1]` A request is admitted only while `in_use + units <= limit` holds in every dimension that it asks for,
-//!   all dimensions together or none.
-//! - `[LEDGER-2]` Grants are in the order of arrival. While anyone waits, nobody who comes later is served.
+//!   all dimensions together or none. (Who comes back with more than the limit is let in alone; and [`Ledger::charge`] asks
+//!   nobody: it is for those who are in.)
+//! - `[LEDGER-2]` Grants are in the order of arrival, those who come back before those who come. While anyone waits, nobody
+//!   who comes later is served.
 //! - `[LEDGER-3]` Units are conserved: `in_use` is what was acquired and granted, less what was released.
 //! - `[LEDGER-4]` A key opens its own waiter or nothing, however often its place in the slab was reused.
-//! - `[LEDGER-5]` Closed is absorbing: no acquisition and no grant happens after [`Ledger::close`].
+//! - `[LEDGER-5]` Closed is absorbing: no acquisition and no grant happens after [`Ledger::close`], except to who was in
+//!   before and comes back.
 //! - `[LEDGER-6]` No arithmetic wraps: a unit is added only into room that was measured, and taken only from units that
 //!   are there.
 //!
@@ -50,6 +54,9 @@ use std::error::Error;
 use std::fmt;
 
 use slab::Slab;
+
+/// The bit of the stamps of those who come back: they have an order of their own, before everybody else.
+const BACK: u64 = 1 << 63;
 
 /// The end of a list. A slab never gets this far: its entries would not fit into the address space.
 const NONE: usize = usize::MAX;
@@ -91,13 +98,17 @@ const NONE: usize = usize::MAX;
 pub struct Ledger<W, const D: usize = 1> {
     limit: [usize; D],
     in_use: [usize; D],
-    /// Oldest and newest waiter, or [`NONE`] both.
+    /// First and last waiter, or [`NONE`] both.
     head: usize,
     tail: usize,
+    /// The last of those who come back, who stand before all others, or [`NONE`].
+    last_back: usize,
     closed: bool,
     /// The stamp of the newest waiter ever, and of the newest that was granted.
     last_enqueued: u64,
     last_granted: u64,
+    /// The newest that was granted of those who came back.
+    last_granted_back: u64,
     waiters: Slab<Entry<W, D>>,
 }
 
@@ -180,9 +191,11 @@ impl<W, const D: usize> Ledger<W, D> {
             in_use: [0; D],
             head: NONE,
             tail: NONE,
+            last_back: NONE,
             closed: false,
             last_enqueued: 0,
             last_granted: 0,
+            last_granted_back: BACK,
             waiters: Slab::new(),
         }
     }
@@ -266,6 +279,79 @@ impl<W, const D: usize> Ledger<W, D> {
         Key { index, stamp }
     }
 
+    /// Takes `units` whether they fit or not: for who is in, and finds that it takes more than it asked for.
+    ///
+    /// Nobody is granted until the debt is paid. What would be more than `usize::MAX` in use is not counted; the answer is
+    /// what was.
+    ///
+    /// ```
+    /// use anteroom_limiter::ledger::{Ledger, Refusal};
+    ///
+    /// let mut ledger: Ledger<()> = Ledger::new([4]);
+    /// ledger.try_acquire([1]).unwrap(); // an estimate
+    /// assert_eq!(ledger.charge([5]), [5]); // what it was
+    /// assert_eq!(ledger.available(), [-2]);
+    /// ledger.release([2]);
+    /// assert_eq!(ledger.try_acquire([1]), Err(Refusal::Full));
+    /// ```
+    #[inline]
+    pub fn charge(&mut self, units: [usize; D]) -> [usize; D] {
+        std::array::from_fn(|d| {
+            let charged = units[d].min(usize::MAX - self.in_use[d]);
+            self.in_use[d] += charged; // [LEDGER-6] It was measured a line above.
+            charged
+        })
+    }
+
+    /// Takes `units` back for one who was in, gave them back for a while with [`release`](Self::release), and returns: at
+    /// once if they fit and nobody else comes back; else `waiter` stands before all who wait for the first time, and behind
+    /// those who came back before. A closed ledger, too, lets those in who were.
+    ///
+    /// Who comes back with more than the limit, which has shrunk meanwhile, is let in when nothing else is in use.
+    ///
+    /// ```
+    /// use anteroom_limiter::ledger::Ledger;
+    ///
+    /// let mut ledger = Ledger::new([1]);
+    /// ledger.try_acquire([1]).unwrap();
+    /// let _key = ledger.enqueue([1], "alice");
+    /// ledger.release([1]); // she who was in waits for something else meanwhile
+    /// assert_eq!(ledger.grant(), Some(([1], "alice")));
+    /// let _key = ledger.enqueue([1], "bob");
+    ///
+    /// let back = ledger.reenter([1], "carol").err();
+    /// assert!(back.is_some()); // it is full: she waits, before bob
+    /// ledger.release([1]);
+    /// assert_eq!(ledger.grant(), Some(([1], "carol")));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The key of the waiter, if it waits.
+    pub fn reenter(&mut self, units: [usize; D], waiter: W) -> Result<W, Key> {
+        if self.last_back == NONE && self.fits_back(&units) {
+            self.charge(units);
+            return Ok(waiter);
+        }
+        self.last_enqueued += 1; // [LEDGER-6] As in `enqueue`.
+        let stamp = self.last_enqueued | BACK;
+        let (prev, next) = match self.last_back {
+            NONE => (NONE, self.head),
+            last => (last, self.waiters[last].next),
+        };
+        let index = self.waiters.insert(Entry { units, stamp, prev, next, waiter });
+        match prev {
+            NONE => self.head = index,
+            prev => self.waiters[prev].next = index,
+        }
+        match next {
+            NONE => self.tail = index,
+            next => self.waiters[next].prev = index,
+        }
+        self.last_back = index;
+        Err(Key { index, stamp })
+    }
+
     /// Takes a waiter out of the queue and gives it back; `None` if it no longer waits.
     ///
     /// Whoever waited behind it may now fit: **run the grant loop afterwards.**
@@ -328,7 +414,12 @@ impl<W, const D: usize> Ledger<W, D> {
     #[inline]
     #[must_use]
     pub fn was_granted(&self, key: Key) -> bool {
-        key.stamp <= self.last_granted // [LEDGER-2], [LEDGER-5]
+        // [LEDGER-2], [LEDGER-5]
+        if key.stamp & BACK == 0 {
+            key.stamp <= self.last_granted
+        } else {
+            key.stamp <= self.last_granted_back
+        }
     }
 
     /// Gives units back. **Run the grant loop afterwards.**
@@ -397,7 +488,13 @@ impl<W, const D: usize> Ledger<W, D> {
     #[must_use = "these units are in use from now on: tell the waiter, or release them"]
     pub fn grant(&mut self) -> Option<([usize; D], W)> {
         // The common case first, since every release asks: nobody waits.
-        if self.head == NONE || self.closed || !self.fits(&self.waiters[self.head].units) {
+        if self.head == NONE {
+            return None;
+        }
+        if self.last_back != NONE {
+            return self.grant_back();
+        }
+        if self.closed || !self.fits(&self.waiters[self.head].units) {
             return None;
         }
         let Entry { units, stamp, waiter, .. } = self.unlink(self.head);
@@ -407,9 +504,23 @@ impl<W, const D: usize> Ledger<W, D> {
         Some((units, waiter))
     }
 
+    /// As [`grant`](Self::grant), when the head is one who comes back.
+    #[cold]
+    fn grant_back(&mut self) -> Option<([usize; D], W)> {
+        if !self.fits_back(&self.waiters[self.head].units) {
+            return None;
+        }
+        let Entry { units, stamp, waiter, .. } = self.unlink(self.head);
+        debug_assert!(stamp > self.last_granted_back, "[LEDGER-2] those who come back are in order, too");
+        self.last_granted_back = stamp;
+        self.charge(units); // It may be more than the limit.
+        Some((units, waiter))
+    }
+
     /// Ends admission for good. What is in use stays in use until it is released.
     ///
-    /// Those who still wait will never be granted: **loop on [`evict`](Self::evict) afterwards, and tell them.**
+    /// Those who still wait will never be granted: **loop on [`evict`](Self::evict) afterwards, and tell them.** Only who
+    /// was in and comes back ([`reenter`](Self::reenter)) is granted still.
     ///
     /// ```
     /// use anteroom_limiter::ledger::Ledger;
@@ -439,7 +550,8 @@ impl<W, const D: usize> Ledger<W, D> {
         self.closed
     }
 
-    /// Takes the oldest waiter out of a closed ledger, to be told that it will never be served; `None` when none is left.
+    /// Takes the oldest waiter out of a closed ledger, to be told that it will never be served; `None` when none is left
+    /// but those who come back.
     ///
     /// ```
     /// # use anteroom_limiter::ledger::Ledger;
@@ -454,7 +566,8 @@ impl<W, const D: usize> Ledger<W, D> {
     #[must_use = "this waiter sleeps until it is told"]
     pub fn evict(&mut self) -> Option<W> {
         assert!(self.closed, "evict on an open ledger: its waiters still have a turn to come");
-        if self.head == NONE { None } else { Some(self.unlink(self.head).waiter) }
+        let first = if self.last_back == NONE { self.head } else { self.waiters[self.last_back].next };
+        (first != NONE).then(|| self.unlink(first).waiter)
     }
 
     /// How much may be in use at once.
@@ -469,7 +582,7 @@ impl<W, const D: usize> Ledger<W, D> {
         self.limit
     }
 
-    /// How much is in use. Above the limit only after a shrink.
+    /// How much is in use. Above the limit only after a shrink or a [`charge`](Self::charge).
     ///
     /// ```
     /// # use anteroom_limiter::ledger::Ledger;
@@ -567,6 +680,14 @@ impl<W, const D: usize> Ledger<W, D> {
         (0..D).all(|d| units[d] <= self.limit[d].saturating_sub(self.in_use[d]))
     }
 
+    /// Whether who comes back with `units` may come in: they fit, or more than the limit would be in use by it alone.
+    fn fits_back(&self, units: &[usize; D]) -> bool {
+        (0..D).all(|d| {
+            let (limit, in_use) = (self.limit[d], self.in_use[d]);
+            units[d] <= limit.saturating_sub(in_use) || (units[d] > limit && in_use == 0)
+        })
+    }
+
     #[inline]
     fn take(&mut self, units: &[usize; D]) {
         debug_assert!(self.fits(units), "[LEDGER-1] took what does not fit");
@@ -592,6 +713,9 @@ impl<W, const D: usize> Ledger<W, D> {
     #[inline]
     fn unlink(&mut self, index: usize) -> Entry<W, D> {
         let entry = self.waiters.remove(index);
+        if self.last_back == index {
+            self.last_back = entry.prev; // Before it stand only others who come back.
+        }
         match entry.prev {
             NONE => self.head = entry.next,
             prev => self.waiters[prev].next = entry.next,

@@ -55,6 +55,8 @@
 //! | `gate` | the protocol: the word in front of the ledger in a lock |
 //! | `acquire` | the future that stands in the queue |
 //! | `permit` | the proof that units were granted |
+//! | `suspend` | a permit that is lent to others while its holder waits |
+//! | `patience` | waiting until a time, or with the whole thread |
 //! | `timer` | where the time comes from, for those who must sleep |
 //! | `semaphore` | the public face |
 //! | `models` | the protocol as loom explores it, and the bugs that it must find |
@@ -73,8 +75,10 @@ mod gate;
 pub mod ledger;
 #[cfg(all(test, anteroom_loom))]
 mod models;
+mod patience;
 mod permit;
 mod semaphore;
+mod suspend;
 mod sync;
 mod timer;
 mod wake;

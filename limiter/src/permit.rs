@@ -8,8 +8,12 @@
 //! # Idea
 //!
 //! Units exist outside the ledger only as the weight of a permit. A permit is made by a grant, its weight moves by
-//! [`split`](Permit::split) and [`merge`](Permit::merge), and drop gives it back. No call takes a number of units to
-//! release, so to release too many cannot be written.
+//! [`split`](Permit::split) and [`merge`](Permit::merge), and drop gives it back. Units are given back by the permit that
+//! holds them, at most as many as it holds, so to release too many cannot be written.
+//!
+//! What a holder needs may turn out otherwise than it asked for. It [`shrink`](Permit::shrink)s, or it
+//! [`grow`](Permit::grow)s in its turn, or, when the thing has happened already, it is [`charge`](Permit::charge)d, and
+//! the others wait until the debt is paid.
 //!
 //! # Invariants
 //!
@@ -32,6 +36,8 @@ use std::ops::Deref;
 use std::ptr;
 use std::sync::Arc;
 
+use crate::acquire::Acquire;
+use crate::error::{AcquireError, TryAcquireError};
 use crate::semaphore::Semaphore;
 
 /// Units of a [`Semaphore`], in use until this is dropped.
@@ -55,8 +61,8 @@ use crate::semaphore::Semaphore;
 /// this thread is already unwinding.
 #[must_use = "dropped at once, it limits nothing"]
 pub struct Permit<S: Deref<Target = Semaphore> + Clone> {
-    semaphore: S,
-    weight: usize,
+    pub(crate) semaphore: S,
+    pub(crate) weight: usize,
 }
 
 /// A permit that keeps its semaphore alive, and may go where it likes.
@@ -156,6 +162,112 @@ impl<S: Deref<Target = Semaphore> + Clone> Permit<S> {
         } else {
             Err(MergeError { permit: other })
         }
+    }
+}
+
+/// What a holder finds out later.
+impl<S: Deref<Target = Semaphore> + Clone> Permit<S> {
+    /// Gives up to `units` of it back, and says how many: all, if it has no more.
+    ///
+    /// ```
+    /// use anteroom_limiter::Semaphore;
+    ///
+    /// let memory = Semaphore::new(100);
+    /// let mut permit = memory.try_acquire_many(80).unwrap(); // an estimate
+    /// assert_eq!(permit.shrink(50), 50); // it was less
+    /// assert_eq!((permit.weight(), memory.available()), (30, 70));
+    /// assert_eq!(permit.shrink(50), 30);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As drop does: if a waker of those who are served panics.
+    pub fn shrink(&mut self, units: usize) -> usize {
+        let given_back = units.min(self.weight);
+        if given_back > 0 {
+            self.weight -= given_back; // First: should a waker panic, drop must not give them back again [PERMIT-1].
+            self.semaphore.gate().release(given_back);
+        }
+        given_back
+    }
+
+    /// Takes `units` more if there is room and nobody waits.
+    ///
+    /// ```
+    /// use anteroom_limiter::{Semaphore, TryAcquireError};
+    ///
+    /// let semaphore = Semaphore::new(3);
+    /// let mut permit = semaphore.try_acquire().unwrap();
+    /// permit.try_grow(2).unwrap();
+    /// assert_eq!(permit.weight(), 3);
+    /// assert_eq!(permit.try_grow(1), Err(TryAcquireError::NoPermits));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError`], at once; the permit is as it was.
+    pub fn try_grow(&mut self, units: usize) -> Result<(), TryAcquireError> {
+        self.semaphore.gate().try_acquire(units)?;
+        self.weight += units; // At most in_use [PERMIT-1], so it cannot wrap.
+        Ok(())
+    }
+
+    /// Waits in line, as everybody does, for `units` more.
+    ///
+    /// ```
+    /// use anteroom_limiter::{AcquireError, Semaphore};
+    ///
+    /// async fn read_on(memory: &Semaphore) -> Result<(), AcquireError> {
+    ///     let mut permit = memory.acquire_many(4).await?;
+    ///     permit.grow(12).await?; // the next part is larger
+    ///     assert_eq!(permit.weight(), 16);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::acquire_many`]; the permit is as it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Semaphore::acquire`]: dropped, it leaves the line, and the permit is as it was.
+    ///
+    /// # Deadlock
+    ///
+    /// All who hold a part and wait for more may wait for one another. Where that can be, ask for all at once, or
+    /// [`charge`](Self::charge).
+    pub async fn grow(&mut self, units: usize) -> Result<(), AcquireError> {
+        let mut more = Acquire::new(self.semaphore.clone(), units).await?;
+        self.weight += mem::take(&mut more.weight); // At most in_use [PERMIT-1], so it cannot wrap.
+        Ok(())
+    }
+
+    /// Takes `units` more at once, whether there is room or not: for what has happened already. Says how many were taken.
+    ///
+    /// The semaphore may be in debt afterwards: more is in use than the limit allows, and nobody is granted anything until
+    /// enough was given back. So admit on an estimate, and charge the difference when it is known: a bad estimate delays
+    /// others, and never waits itself, which is why it cannot deadlock. Also when the semaphore is closed.
+    ///
+    /// ```
+    /// use anteroom_limiter::Semaphore;
+    ///
+    /// let memory_mib = Semaphore::new(64);
+    /// let mut permit = memory_mib.try_acquire_many(1).unwrap();
+    /// permit.charge(99); // the page was larger than they say
+    /// assert_eq!((permit.weight(), memory_mib.available()), (100, -36));
+    /// assert!(memory_mib.try_acquire().is_err());
+    /// drop(permit);
+    /// assert_eq!(memory_mib.available(), 64);
+    /// ```
+    ///
+    /// # Bounds
+    ///
+    /// At most [`MAX_PERMITS`](Semaphore::MAX_PERMITS) are in use; what is above is not taken, and not given back later.
+    pub fn charge(&mut self, units: usize) -> usize {
+        let charged = self.semaphore.gate().charge(units);
+        self.weight += charged; // At most in_use [PERMIT-1], so it cannot wrap.
+        charged
     }
 }
 

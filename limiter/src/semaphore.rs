@@ -22,11 +22,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::acquire::Acquire;
-use crate::error::{LimitError, TryAcquireError};
-use crate::gate::Gate;
+use crate::error::{AcquireError, LimitError, TryAcquireError};
+use crate::gate::{Balance, Gate};
 use crate::permit::{OwnedPermit, Permit};
+use crate::timer::Timer;
 use crate::word;
 
 /// At most so many at once: a counting semaphore, first in, first out, resizable.
@@ -85,7 +87,7 @@ pub struct Semaphore {
 pub struct Snapshot {
     /// How many permits there may be at once.
     pub limit: usize,
-    /// How many there are; more than `limit` only after a shrink.
+    /// How many there are; more than `limit` only after a shrink or a charge.
     pub in_use: usize,
     /// How many callers wait.
     pub waiting: usize,
@@ -135,6 +137,32 @@ impl Semaphore {
     /// [`LimitError`], if `limit` is zero or more than [`MAX_PERMITS`](Self::MAX_PERMITS).
     pub fn try_new(limit: usize) -> Result<Self, LimitError> {
         checked(limit).map(|limit| Self { gate: Gate::new(limit) })
+    }
+
+    /// Lets at most `waiting_max` callers wait; the next is told [`AcquireError::QueueFull`](crate::AcquireError::QueueFull)
+    /// at once. Without this, as many wait as there are futures that were polled.
+    ///
+    /// A long queue helps nobody: who has waited for longer than its client has patience does work that is thrown away.
+    /// Those who come back from [`Permit::suspend`] are counted, and are never rejected.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use std::task::{Context, Poll, Waker};
+    /// use anteroom_limiter::{AcquireError, Semaphore};
+    ///
+    /// let semaphore = Semaphore::new(1).with_max_waiting(1);
+    /// let mut cx = Context::from_waker(Waker::noop());
+    /// let _permit = semaphore.try_acquire().unwrap();
+    ///
+    /// let mut second = pin!(semaphore.acquire());
+    /// assert!(second.as_mut().poll(&mut cx).is_pending());
+    /// let mut third = pin!(semaphore.acquire());
+    /// assert!(matches!(third.as_mut().poll(&mut cx), Poll::Ready(Err(AcquireError::QueueFull))));
+    /// ```
+    #[must_use]
+    pub fn with_max_waiting(mut self, waiting_max: usize) -> Self {
+        self.gate.bound_waiting(waiting_max);
+        self
     }
 
     /// Waits for one permit.
@@ -242,6 +270,76 @@ impl Semaphore {
     #[inline]
     pub fn acquire_many_owned(self: &Arc<Self>, weight: usize) -> Acquire<Arc<Self>> {
         Acquire::new(Arc::clone(self), weight)
+    }
+
+    /// [`acquire`](Self::acquire) that waits for at most `duration`: [`Acquire::timeout`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use anteroom_limiter::{AcquireError, Semaphore, Timer};
+    /// async fn answer(semaphore: &Semaphore, timer: impl Timer) -> &'static str {
+    ///     match semaphore.acquire_timeout(timer, Duration::from_millis(50)).await {
+    ///         Ok(_permit) => "200 OK",
+    ///         Err(AcquireError::TimedOut | AcquireError::QueueFull) => "503 Service Unavailable",
+    ///         Err(_) => "502 Bad Gateway",
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), and [`AcquireError::TimedOut`](crate::AcquireError::TimedOut).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_timeout<T: Timer>(
+        &self,
+        timer: T,
+        duration: Duration,
+    ) -> impl Future<Output = Result<Permit<&Self>, AcquireError>> + use<'_, T> {
+        self.acquire().timeout(timer, duration)
+    }
+
+    /// [`acquire`](Self::acquire) that waits until `at` at the latest: [`Acquire::deadline`].
+    ///
+    /// ```
+    /// # use std::time::Instant;
+    /// # use anteroom_limiter::{AcquireError, Semaphore, Timer};
+    /// async fn in_time(semaphore: &Semaphore, timer: impl Timer, end: Instant) -> Result<(), AcquireError> {
+    ///     let _first = semaphore.acquire_deadline(&timer, end).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_timeout`](Self::acquire_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_deadline<T: Timer>(
+        &self,
+        timer: T,
+        at: Instant,
+    ) -> impl Future<Output = Result<Permit<&Self>, AcquireError>> + use<'_, T> {
+        self.acquire().deadline(timer, at)
+    }
+
+    /// [`acquire`](Self::acquire) with the whole thread, for threads that run no tasks: [`Acquire::blocking`].
+    ///
+    /// ```
+    /// let semaphore = anteroom_limiter::Semaphore::new(1);
+    /// let permit = semaphore.acquire_blocking();
+    /// assert!(permit.is_ok());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_blocking(&self) -> Result<Permit<&Self>, AcquireError> {
+        self.acquire().blocking()
     }
 
     /// Takes one permit if there is room and nobody waits for it.
@@ -394,7 +492,7 @@ impl Semaphore {
         self.gate.word().limit()
     }
 
-    /// How many permits there are. Above the limit only after a shrink.
+    /// How many permits there are. Above the limit only after a shrink or a charge.
     ///
     /// ```
     /// # use anteroom_limiter::Semaphore;
@@ -405,7 +503,7 @@ impl Semaphore {
         self.gate.word().in_use()
     }
 
-    /// What is left of the limit: negative after a shrink, by what must come back before anything is granted.
+    /// What is left of the limit: negative after a shrink or a charge, by what must come back before anything is granted.
     ///
     /// A statistic: what it says may be over by the time it is read. To take what is there, try.
     ///
@@ -455,6 +553,11 @@ impl Semaphore {
         self.gate.trim();
     }
 
+    /// Sets the limit that `choose` finds right for what it is shown: 1 to [`MAX_PERMITS`](Self::MAX_PERMITS).
+    pub(crate) fn relimit(&self, choose: impl FnOnce(Balance) -> usize) {
+        self.gate.relimit(choose);
+    }
+
     #[inline]
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
@@ -462,7 +565,7 @@ impl Semaphore {
 }
 
 impl Snapshot {
-    /// What is left of the limit: negative after a shrink.
+    /// What is left of the limit: negative after a shrink or a charge.
     ///
     /// ```
     /// # use anteroom_limiter::Snapshot;

@@ -22,7 +22,8 @@
 //! # Invariants
 //!
 //! - `[WORD-1]` A fast operation never turns one word into another while FROZEN is set.
-//! - `[WORD-2]` Neither number leaves its 31 bits: the limit is at most [`MAX`], and units are added only up to a limit.
+//! - `[WORD-2]` Neither number leaves its 31 bits: the limit is at most [`MAX`], and units are added only up to a limit, or
+//!   up to [`MAX`] when they are charged.
 //!
 //! # Read next
 //!
@@ -97,9 +98,16 @@ impl Word {
         if self.is_frozen() { None } else { Some(Self(self.0 - units as u64)) } // [WORD-1]
     }
 
+    /// `units` are charged, beyond the limit if need be: how many can be, and the word afterwards. `None` if it is frozen.
+    #[inline]
+    pub(crate) fn charge(self, units: usize) -> Option<(usize, Self)> {
+        let charged = units.min(MAX - self.in_use()); // [WORD-2]
+        if self.is_frozen() { None } else { Some((charged, Self(self.0 + charged as u64))) } // [WORD-1]
+    }
+
     #[inline]
     fn room(self) -> usize {
-        self.limit().saturating_sub(self.in_use()) // A shrink may leave more in use than the limit.
+        self.limit().saturating_sub(self.in_use()) // A shrink or a charge may leave more in use than the limit.
     }
 
     /// Why it cannot be a plain swap. A frozen word may refuse for want of room: that was so when it was read, and what
@@ -184,6 +192,19 @@ mod tests {
                 let expected = (!word.is_frozen())
                     .then(|| Word::new(word.limit(), word.in_use() - units, word.is_closed(), false));
                 assert_eq!(word.release(units), expected, "{units} units of {word:?}");
+            }
+        }
+    }
+
+    /// [WORD-1], [WORD-2], over every word and request.
+    #[test]
+    fn a_charge_takes_what_the_bits_hold_and_nothing_of_a_frozen_word() {
+        for word in words() {
+            for units in REQUESTS {
+                let charged = units.min(MAX - word.in_use());
+                let after = Word::new(word.limit(), word.in_use() + charged, word.is_closed(), false);
+                let expected = (!word.is_frozen()).then_some((charged, after));
+                assert_eq!(word.charge(units), expected, "{units} units of {word:?}");
             }
         }
     }
