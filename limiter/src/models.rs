@@ -20,6 +20,9 @@
 //! | `thaw_with_waiters` | FROZEN is cleared although somebody waits | [GATE-1] |
 //! | `cancel_keeps_grant` | a future dropped after its grant keeps the units | [GATE-3] |
 //! | `grant_once` | a release serves one waiter, however many fit | [GATE-4] |
+//! | `charge_plain` | a charge is a load and a store | [GATE-1] |
+
+mod charge;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
@@ -120,4 +121,41 @@ fn a_million_races_with_resizes_leave_the_capacity_exact() {
     });
     semaphore.set_limit(6).unwrap();
     assert_capacity(&semaphore, 6);
+}
+
+/// bugs.md 12, 13: and permits are charged, shrink, grow, are split and suspended, with the way back given up at any point.
+#[test]
+fn a_million_races_of_what_holders_do_later_leave_the_capacity_exact() {
+    let semaphore = Semaphore::new(4);
+    thread::scope(|scope| {
+        for seed in 1..=WORKERS as u64 {
+            let semaphore = &semaphore;
+            scope.spawn(move || {
+                let mut dice = Dice(seed * 0x9E37_79B9);
+                for _ in 0..RACES_PER_WORKER {
+                    let weight = 1 + dice.roll(3);
+                    let Ok(mut permit) = (match dice.roll(4) {
+                        0 => block_on(semaphore.acquire_many(weight)).map_err(|_| ()),
+                        _ => semaphore.try_acquire_many(weight).map_err(|_| ()),
+                    }) else {
+                        continue;
+                    };
+                    match dice.roll(8) {
+                        0 => drop(permit.charge(dice.roll(4))),
+                        1 => drop(permit.shrink(dice.roll(4))),
+                        2 => drop(permit.try_grow(dice.roll(3))),
+                        3 => drop(permit.split(dice.roll(3))),
+                        4 => {
+                            block_on(permit.suspend(ready(())));
+                            assert_eq!(permit.weight(), weight);
+                        }
+                        5 => drop(poll_once(&mut Box::pin(permit.suspend(ready(()))))),
+                        6 => drop(poll_once(&mut Box::pin(permit.grow(1)))),
+                        _ => {}
+                    }
+                }
+            });
+        }
+    });
+    assert_capacity(&semaphore, 4);
 }

@@ -6,9 +6,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anteroom_limiter::{
-    Acquire, AcquireError, LimitError, MergeError, OwnedPermit, Permit, Semaphore, Snapshot, TryAcquireError,
+    Acquire, AcquireError, LimitError, MergeError, OwnedPermit, Permit, Semaphore, Snapshot, Timer,
+    TryAcquireError,
 };
 use common::{Bell, block_on, poll_once, poll_with};
 
@@ -527,4 +530,268 @@ fn a_waiter_that_dies_by_a_panic_is_counted_once() {
         assert_exactly(&semaphore, 0);
         assert!(semaphore.try_acquire_many(3).is_err(), "{state}: the capacity never rises either");
     }
+}
+
+/// [GATE-1]: a million would not show it; the debt of a charge is paid before anybody is granted.
+#[test]
+fn a_charge_is_a_debt_that_is_paid_before_the_next_grant() {
+    let semaphore = Semaphore::new(4);
+    let mut permit = semaphore.try_acquire().unwrap();
+    assert_eq!(permit.charge(5), 5);
+    assert_eq!((permit.weight(), semaphore.in_use(), semaphore.available()), (6, 6, -2));
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    assert_eq!(permit.charge(1), 1); // with somebody waiting, too
+    assert_eq!(permit.shrink(3), 3); // all that there is
+    assert!(poll_once(&mut waiter).is_pending());
+    assert_eq!(permit.shrink(1), 1);
+    assert!(poll_once(&mut waiter).is_ready());
+    drop(permit);
+    drop(waiter);
+    assert_exactly(&semaphore, 0);
+}
+
+#[test]
+fn a_charge_takes_no_more_than_can_be_counted() {
+    let semaphore = Semaphore::new(1);
+    let mut permit = semaphore.try_acquire().unwrap();
+    assert_eq!(permit.charge(usize::MAX), Semaphore::MAX_PERMITS - 1);
+    let mut waiter = semaphore.acquire();
+    assert!(poll_once(&mut waiter).is_pending());
+    assert_eq!(permit.charge(1), 0); // under the lock, too
+    assert_eq!(permit.shrink(usize::MAX), Semaphore::MAX_PERMITS);
+    assert!(poll_once(&mut waiter).is_ready());
+}
+
+#[test]
+fn a_closed_semaphore_still_charges_and_takes_back() {
+    let semaphore = Semaphore::new(1);
+    let mut permit = semaphore.try_acquire().unwrap();
+    semaphore.close();
+    assert_eq!(permit.charge(2), 2);
+    assert_eq!(permit.try_grow(1), Err(TryAcquireError::Closed));
+    assert_eq!(block_on(permit.grow(1)), Err(AcquireError::Closed));
+    assert_eq!(block_on(permit.suspend(async { 7 })), 7);
+    assert_eq!(permit.weight(), 3);
+    drop(permit);
+    assert_eq!(semaphore.in_use(), 0);
+}
+
+#[test]
+fn a_permit_grows_in_its_turn() {
+    let semaphore = Semaphore::new(3);
+    let mut first = semaphore.try_acquire().unwrap();
+    let second = semaphore.try_acquire_many(2).unwrap();
+    let mut before = semaphore.acquire();
+    assert!(poll_once(&mut before).is_pending());
+    {
+        let mut growth = pin!(first.grow(1));
+        assert!(poll_once(&mut growth).is_pending());
+        drop(second);
+        assert!(poll_once(&mut before).is_ready());
+        assert_eq!(poll_once(&mut growth), Poll::Ready(Ok(())));
+    }
+    assert_eq!(first.weight(), 2);
+    {
+        let mut given_up = pin!(first.grow(2));
+        assert!(poll_once(&mut given_up).is_pending());
+    }
+    assert_eq!(first.weight(), 2);
+    assert_eq!(block_on(first.grow(4)), Err(AcquireError::ExceedsLimit));
+    drop(first);
+    assert_exactly(&semaphore, 0);
+}
+
+#[test]
+fn who_is_suspended_lends_its_place_and_comes_back_before_newcomers() {
+    let semaphore = Semaphore::new(1);
+    let mut permit = semaphore.try_acquire().unwrap();
+    let mut first = semaphore.acquire();
+    let mut second = semaphore.acquire();
+    assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
+    let mut polls = 0;
+    let mut away = Box::pin(permit.suspend(poll_fn(|_| {
+        polls += 1;
+        if polls == 2 { Poll::Ready(7) } else { Poll::Pending }
+    })));
+    assert!(poll_once(&mut away).is_pending());
+    let Poll::Ready(Ok(lent)) = poll_once(&mut first) else { panic!("the place was lent to nobody") };
+    assert!(poll_once(&mut away).is_pending()); // it would come back, and the place is taken
+    drop(lent);
+    assert!(poll_once(&mut second).is_pending(), "a newcomer overtook who came back");
+    assert_eq!(poll_once(&mut away), Poll::Ready(7));
+    drop(away);
+    assert_eq!(permit.weight(), 1);
+    drop(permit);
+    assert!(poll_once(&mut second).is_ready());
+    drop(second);
+    assert_exactly(&semaphore, 0);
+}
+
+/// [SUSPEND-1]: dropped while it is away, while it waits to come back, and when it was let in but not told; and by a panic.
+#[test]
+fn a_suspension_that_is_given_up_leaves_a_permit_that_holds_nothing() {
+    for point in 0..4 {
+        let semaphore = Semaphore::new(2);
+        let mut permit = semaphore.try_acquire_many(2).unwrap();
+        let is_over = std::cell::Cell::new(false);
+        {
+            let wait = poll_fn(|_| {
+                assert!(point < 3, "the fourth ends by a panic");
+                if is_over.get() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let mut away = Box::pin(permit.suspend(wait));
+            if point == 3 {
+                let poll = std::panic::AssertUnwindSafe(|| poll_once(&mut away));
+                assert!(std::panic::catch_unwind(poll).is_err());
+            } else {
+                assert!(poll_once(&mut away).is_pending());
+                assert_eq!(semaphore.in_use(), 0);
+                let other = semaphore.try_acquire().unwrap();
+                if point > 0 {
+                    is_over.set(true);
+                    assert!(poll_once(&mut away).is_pending());
+                }
+                if point == 2 {
+                    drop(other); // it is let in, and never learns of it
+                }
+            }
+        }
+        assert_eq!(permit.weight(), 0);
+        assert_exactly(&semaphore, 0);
+        assert_eq!(permit.try_grow(1), Ok(())); // and it is of use still
+        assert_exactly(&semaphore, 1);
+    }
+}
+
+#[test]
+fn the_newest_is_rejected_when_as_many_wait_as_may() {
+    let semaphore = Semaphore::new(1).with_max_waiting(2);
+    let permit = semaphore.try_acquire().unwrap();
+    let mut waiting = [semaphore.acquire(), semaphore.acquire()];
+    for waiter in &mut waiting {
+        assert!(poll_once(waiter).is_pending());
+    }
+    let rejected =
+        |semaphore: &Semaphore| poll_once(&mut semaphore.acquire()).map(|permit| permit.unwrap_err());
+    assert_eq!(rejected(&semaphore), Poll::Ready(AcquireError::QueueFull));
+    let [first, second] = waiting;
+    drop(first); // there is room in the line again, at its end
+    assert!(poll_once(&mut semaphore.acquire()).is_pending());
+    drop((permit, second));
+    assert_exactly(&semaphore, 0);
+
+    let no_line = Semaphore::new(1).with_max_waiting(0);
+    let permit = no_line.try_acquire().unwrap();
+    assert_eq!(rejected(&no_line), Poll::Ready(AcquireError::QueueFull));
+    drop(permit);
+    assert_eq!(block_on(no_line.acquire()).unwrap().weight(), 1); // who need not wait may come
+}
+
+/// Whoever comes back has a claim, and no line is too long for it.
+#[test]
+fn who_comes_back_is_never_rejected() {
+    let semaphore = Semaphore::new(1).with_max_waiting(0);
+    let mut permit = semaphore.try_acquire().unwrap();
+    let is_over = std::cell::Cell::new(false);
+    let mut away =
+        Box::pin(permit.suspend(poll_fn(|_| if is_over.get() { Poll::Ready(()) } else { Poll::Pending })));
+    assert!(poll_once(&mut away).is_pending());
+    let other = semaphore.try_acquire().unwrap();
+    is_over.set(true);
+    assert!(poll_once(&mut away).is_pending());
+    drop(other);
+    assert!(poll_once(&mut away).is_ready());
+}
+
+#[test]
+fn a_thread_waits_for_its_permit_or_until_its_time() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.try_acquire_owned().unwrap();
+    let late = semaphore.acquire().blocking_timeout(Duration::from_millis(2));
+    assert_eq!(late.unwrap_err(), AcquireError::TimedOut);
+    assert_eq!(semaphore.waiting(), 0);
+    let zero = semaphore.acquire().blocking_timeout(Duration::ZERO);
+    assert_eq!(zero.unwrap_err(), AcquireError::TimedOut);
+    let threads: Vec<_> = (0..4)
+        .map(|n| {
+            let semaphore = Arc::clone(&semaphore);
+            thread::spawn(move || {
+                thread::current().unpark(); // a token of somebody else's
+                let permit = match n {
+                    0 => semaphore.acquire().blocking_timeout(Duration::MAX).map(drop),
+                    1 => semaphore.acquire_blocking().map(drop),
+                    2 => semaphore.acquire_owned().blocking().map(drop),
+                    _ => semaphore.acquire().blocking_timeout(Duration::from_secs(60)).map(drop),
+                };
+                assert_eq!(permit, Ok(()));
+            })
+        })
+        .collect();
+    while semaphore.waiting() < 4 {
+        thread::yield_now();
+    }
+    drop(permit);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_exactly(&semaphore, 0);
+}
+
+/// A clock that stands where it is set, and sleeps that end when it has come so far.
+#[derive(Clone)]
+struct Hands(Arc<std::sync::Mutex<Instant>>);
+
+impl Timer for Hands {
+    type Sleep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn now(&self) -> Instant {
+        *self.0.lock().unwrap()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        let hands = self.clone();
+        Box::pin(poll_fn(move |_| if hands.now() >= at { Poll::Ready(()) } else { Poll::Pending }))
+    }
+}
+
+#[test]
+fn who_waits_until_a_time_is_told_then_and_leaves_the_line() {
+    let hands = Hands(Arc::new(std::sync::Mutex::new(Instant::now())));
+    let pass = |by: Duration| *hands.0.lock().unwrap() += by;
+    let second = Duration::from_secs(1);
+    let semaphore = Semaphore::new(1);
+    let permit = semaphore.try_acquire().unwrap();
+    {
+        let mut early = pin!(semaphore.acquire_timeout(&hands, second));
+        let mut late = pin!(semaphore.acquire_deadline(&hands, hands.now() + 3 * second));
+        let mut endless = pin!(semaphore.acquire_timeout(&hands, Duration::MAX));
+        let waiters = |semaphore: &Semaphore| semaphore.waiting();
+        assert!(poll_once(&mut early).is_pending());
+        assert!(poll_once(&mut late).is_pending());
+        assert!(poll_once(&mut endless).is_pending());
+        pass(second);
+        assert_eq!(waiters(&semaphore), 3);
+        let Poll::Ready(outcome) = poll_once(&mut early) else { panic!("it is time") };
+        assert_eq!(outcome.unwrap_err(), AcquireError::TimedOut);
+        assert_eq!(waiters(&semaphore), 2);
+        // A permit that is there wins over a time that has passed.
+        drop(permit);
+        pass(5 * second);
+        let Poll::Ready(outcome) = poll_once(&mut late) else { panic!("it was granted") };
+        drop(outcome.unwrap());
+        assert!(poll_once(&mut endless).is_ready());
+    }
+    // A time that has passed is a try.
+    let past = hands.now() - second;
+    let permit = block_on(semaphore.acquire_deadline(&hands, past)).unwrap();
+    let late = block_on(semaphore.acquire_deadline(&hands, past));
+    assert_eq!(late.unwrap_err(), AcquireError::TimedOut);
+    assert_eq!(
+        block_on(semaphore.acquire_timeout(&hands, Duration::ZERO)).unwrap_err(),
+        AcquireError::TimedOut
+    );
+    drop(permit);
+    semaphore.close();
+    assert_eq!(block_on(semaphore.acquire_timeout(&hands, second)).unwrap_err(), AcquireError::Closed);
 }

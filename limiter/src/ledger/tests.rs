@@ -10,6 +10,8 @@ use super::*;
 struct Model {
     limit: [usize; 2],
     held: Vec<[usize; 2]>,
+    /// Those who come back, who are first, and the others.
+    back: Vec<(u32, [usize; 2])>,
     queue: Vec<(u32, [usize; 2])>,
     closed: bool,
 }
@@ -24,6 +26,28 @@ impl Model {
         (0..2).all(|d| units[d] == 0 || in_use[d] + units[d] <= self.limit[d])
     }
 
+    /// Who comes back with more than the limit comes when nothing is in use.
+    fn fits_back(&self, units: [usize; 2]) -> bool {
+        let in_use = self.in_use();
+        (0..2).all(|d| {
+            units[d] == 0
+                || in_use[d] + units[d] <= self.limit[d]
+                || (units[d] > self.limit[d] && in_use[d] == 0)
+        })
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &(u32, [usize; 2])> {
+        self.back.iter().chain(&self.queue)
+    }
+
+    /// Takes one out, who may be in either line.
+    fn cancel(&mut self, name: u32) -> Option<u32> {
+        [&mut self.back, &mut self.queue].into_iter().find_map(|line| {
+            let at = line.iter().position(|waiter| waiter.0 == name)?;
+            Some(line.remove(at).0)
+        })
+    }
+
     fn try_acquire(&mut self, units: [usize; 2]) -> Result<(), Refusal> {
         if self.closed {
             Err(Refusal::Closed)
@@ -31,7 +55,7 @@ impl Model {
             Err(Refusal::ExceedsLimit)
         } else if !self.fits(units) {
             Err(Refusal::Full)
-        } else if !self.queue.is_empty() {
+        } else if self.waiting().count() > 0 {
             Err(Refusal::Queued)
         } else {
             self.held.push(units);
@@ -40,6 +64,13 @@ impl Model {
     }
 
     fn grant(&mut self) -> Option<([usize; 2], u32)> {
+        if let Some(&(name, units)) = self.back.first() {
+            return self.fits_back(units).then(|| {
+                self.back.remove(0);
+                self.held.push(units);
+                (units, name)
+            });
+        }
         let &(name, units) = self.queue.first()?;
         if self.closed || !self.fits(units) {
             return None;
@@ -59,6 +90,9 @@ enum Op {
     /// The n-th holding, modulo how many there are.
     Release(usize),
     SetLimit([usize; 2]),
+    Charge([usize; 2]),
+    /// The n-th holding is given back for a while, and comes back.
+    Reenter(usize),
     Grant,
     GrantLoop,
     Close,
@@ -73,6 +107,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         4 => any::<usize>().prop_map(Op::Cancel),
         6 => any::<usize>().prop_map(Op::Release),
         3 => units().prop_map(Op::SetLimit),
+        2 => units().prop_map(Op::Charge),
+        5 => any::<usize>().prop_map(Op::Reenter),
         3 => Just(Op::Grant),
         5 => Just(Op::GrantLoop),
         1 => Just(Op::Close),
@@ -85,7 +121,7 @@ fn run(limit: [usize; 2], ops: Vec<Op>) -> Result<(), TestCaseError> {
     let mut ledger = Ledger::new(limit);
     let mut model = Model { limit, ..Model::default() };
     let mut keys = Vec::new(); // The waiter with name n has the n-th key.
-    let mut granted = Vec::new();
+    let (mut granted, mut backs) = (Vec::new(), Vec::new());
     for op in ops {
         match op {
             Op::TryAcquire(units) => prop_assert_eq!(ledger.try_acquire(units), model.try_acquire(units)),
@@ -96,8 +132,7 @@ fn run(limit: [usize; 2], ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::Cancel(n) if !keys.is_empty() => {
                 let name = n % keys.len();
-                let at = model.queue.iter().position(|waiter| waiter.0 == name as u32);
-                let expected = at.map(|at| model.queue.remove(at).0);
+                let expected = model.cancel(name as u32);
                 prop_assert_eq!(ledger.get_mut(keys[name]).copied(), expected);
                 prop_assert_eq!(ledger.cancel(keys[name]), expected); // [LEDGER-4]
                 if expected.is_none() && granted.contains(&(name as u32)) {
@@ -111,6 +146,28 @@ fn run(limit: [usize; 2], ops: Vec<Op>) -> Result<(), TestCaseError> {
             Op::SetLimit(limit) => {
                 ledger.set_limit(limit);
                 model.limit = limit;
+            }
+            Op::Charge(units) => {
+                prop_assert_eq!(ledger.charge(units), units);
+                model.held.push(units);
+            }
+            Op::Reenter(n) if !model.held.is_empty() => {
+                let units = model.held.swap_remove(n % model.held.len());
+                ledger.release(units);
+                let name = keys.len() as u32;
+                let comes_in = model.back.is_empty() && model.fits_back(units);
+                match ledger.reenter(units, name) {
+                    Ok(back) => {
+                        prop_assert!(comes_in && back == name);
+                        model.held.push(units);
+                    }
+                    Err(key) => {
+                        prop_assert!(!comes_in);
+                        keys.push(key);
+                        backs.push(name);
+                        model.back.push((name, units));
+                    }
+                }
             }
             Op::Grant => {
                 let grant = ledger.grant();
@@ -132,18 +189,19 @@ fn run(limit: [usize; 2], ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let first = (!model.queue.is_empty()).then(|| model.queue.remove(0).0);
                 prop_assert_eq!(ledger.evict(), first);
             }
-            Op::Enqueue(_) | Op::Cancel(_) | Op::Release(_) | Op::Evict => {}
+            Op::Enqueue(_) | Op::Cancel(_) | Op::Release(_) | Op::Reenter(_) | Op::Evict => {}
         }
         check(&ledger, &model)?;
         for (name, &key) in keys.iter().enumerate() {
-            let waits = model.queue.iter().any(|waiter| waiter.0 == name as u32);
+            let waits = model.waiting().any(|waiter| waiter.0 == name as u32);
             prop_assert_eq!(ledger.get_mut(key).is_some(), waits); // [LEDGER-4]
             if waits {
                 prop_assert!(!ledger.was_granted(key));
             }
         }
     }
-    prop_assert!(granted.is_sorted(), "[LEDGER-2]");
+    let (came_back, came): (Vec<u32>, Vec<u32>) = granted.iter().partition(|name| backs.contains(name));
+    prop_assert!(came_back.is_sorted() && came.is_sorted(), "[LEDGER-2]");
     Ok(())
 }
 
@@ -154,10 +212,10 @@ fn check(ledger: &Ledger<u32, 2>, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(ledger.in_use(), in_use); // [LEDGER-3]
     let available = [0, 1].map(|d| model.limit[d] as isize - in_use[d] as isize);
     prop_assert_eq!(ledger.available(), available);
-    prop_assert_eq!(ledger.waiting(), model.queue.len());
+    prop_assert_eq!(ledger.waiting(), model.waiting().count());
     prop_assert_eq!(ledger.is_closed(), model.closed);
     let waiters: Vec<_> = ledger.waiters().map(|(units, name)| (*name, *units)).collect();
-    prop_assert_eq!(&waiters, &model.queue);
+    prop_assert!(waiters.iter().eq(model.waiting()), "{waiters:?}");
     Ok(())
 }
 
@@ -422,4 +480,78 @@ fn trim_leaves_a_queue_alone() {
 #[test]
 fn a_waiter_costs_less_than_64_bytes() {
     assert!(size_of::<Entry<std::task::Waker, 1>>() < 64 - size_of::<usize>(), "the slab may add a tag");
+}
+
+#[test]
+fn who_comes_back_is_served_before_all_who_have_not_begun() {
+    let mut ledger = Ledger::new([2]);
+    ledger.try_acquire([2]).unwrap();
+    let _new = ledger.enqueue([1], "new");
+    let first = ledger.reenter([1], "first back").unwrap_err();
+    let _second = ledger.reenter([2], "second back").unwrap_err();
+    ledger.release([2]);
+    assert_eq!(told(&mut ledger), ["first back"]);
+    assert!(ledger.was_granted(first));
+    ledger.release([1]);
+    assert_eq!(told(&mut ledger), ["second back"]);
+    ledger.release([1]);
+    assert_eq!(told(&mut ledger), ["new"]);
+}
+
+#[test]
+fn who_leaves_from_among_those_who_come_back_leaves_the_others_in_order() {
+    for leaver in 0..3 {
+        let mut ledger = Ledger::new([1]);
+        ledger.try_acquire([1]).unwrap();
+        let names = ["a", "b", "c"];
+        let keys = names.map(|name| ledger.reenter([1], name).unwrap_err());
+        assert_eq!(ledger.cancel(keys[leaver]), Some(names[leaver]));
+        let _new = ledger.enqueue([1], "new");
+        let _last = ledger.reenter([1], "d").unwrap_err();
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            ledger.release([1]);
+            order.extend(told(&mut ledger));
+        }
+        let mut expected: Vec<_> = names.into_iter().chain(["d", "new"]).collect();
+        expected.remove(leaver);
+        assert_eq!(order, expected);
+    }
+}
+
+#[test]
+fn a_closed_ledger_lets_in_who_was_in_and_evicts_the_others() {
+    let mut ledger = Ledger::new([1]);
+    ledger.try_acquire([1]).unwrap();
+    let _new = ledger.enqueue([1], "new");
+    let _back = ledger.reenter([1], "back").unwrap_err();
+    ledger.close();
+    assert_eq!(ledger.evict(), Some("new"));
+    assert_eq!(ledger.evict(), None);
+    ledger.release([1]);
+    assert_eq!(told(&mut ledger), ["back"]);
+    ledger.release([1]);
+    assert_eq!(ledger.reenter([1], "at once"), Ok("at once"));
+}
+
+#[test]
+fn who_comes_back_with_more_than_the_limit_comes_when_it_is_alone() {
+    let mut ledger = Ledger::new([5]);
+    ledger.set_limit([2]);
+    ledger.try_acquire([1]).unwrap();
+    let _back = ledger.reenter([5], "back").unwrap_err();
+    assert_eq!(ledger.grant(), None);
+    ledger.release([1]);
+    assert_eq!(told(&mut ledger), ["back"]);
+    assert_eq!(ledger.available(), [-3]);
+}
+
+#[test]
+fn a_charge_beyond_all_numbers_takes_what_there_is() {
+    let mut ledger: Ledger<()> = Ledger::new([1]);
+    assert_eq!(ledger.charge([usize::MAX - 1]), [usize::MAX - 1]);
+    assert_eq!(ledger.charge([2]), [1]);
+    assert_eq!(ledger.available(), [-isize::MAX]);
+    ledger.release([usize::MAX]);
+    assert_eq!(ledger.in_use(), [0]);
 }
