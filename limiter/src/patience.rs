@@ -129,25 +129,26 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
         })
     }
 
-    /// As [`blocking`](Self::blocking), for at most `duration` by std's clock.
+    /// As [`blocking`](Self::blocking), until `at` at the latest, by the clock `now`: std's, unless a test has another. If
+    /// that has passed, it is a try.
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// use anteroom_limiter::{AcquireError, Semaphore};
     ///
     /// let semaphore = Semaphore::new(1);
     /// let _permit = semaphore.try_acquire().unwrap();
-    /// let late = semaphore.acquire().blocking_timeout(Duration::from_millis(1));
+    /// let end = Instant::now() + Duration::from_millis(1);
+    /// let late = semaphore.acquire().blocking_until(end, Instant::now);
     /// assert_eq!(late.unwrap_err(), AcquireError::TimedOut);
     /// ```
     ///
     /// # Errors
     ///
-    /// As the future itself, and [`AcquireError::TimedOut`]. A duration that no clock holds is no bound.
-    pub fn blocking_timeout(self, duration: Duration) -> Result<Permit<S>, AcquireError> {
-        let Some(end) = Instant::now().checked_add(duration) else { return self.blocking() };
+    /// As the future itself, and [`AcquireError::TimedOut`].
+    pub fn blocking_until(self, at: Instant, now: impl Fn() -> Instant) -> Result<Permit<S>, AcquireError> {
         self.park(|| {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = at.saturating_duration_since(now());
             thread::park_timeout(left);
             !left.is_zero()
         })
