@@ -58,6 +58,10 @@ const BARS: &[Bar] = &[
     bar("fanout 1", "tokio, permit then spawn", 6.0),
     bar("fanout 1", "tokio, buffer_unordered", 2.5),
     bar("fanout 1000 from 2000", "tokio, permit then spawn", 6.0),
+    bar("semaphore, one task", "tokio", 1.8),
+    bar("semaphore, 1000 tasks", "tokio", 1.3),
+    bar("semaphore, 1000 tasks", "smol", 1.3),
+    bar("semaphore, 1000 tasks", "monoio, of one thread", 1.3),
 ];
 
 fn main() {

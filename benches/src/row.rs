@@ -23,11 +23,15 @@ pub enum Workload {
         /// How many tasks share the jobs among them and spawn at the same time.
         spawners: usize,
     },
+    /// A task that takes a permit and gives it back, alone. An operation is both.
+    Permit,
+    /// A thousand tasks on ten permits, each held over one yield. An operation is an acquisition, the yield and the release.
+    Permits,
 }
 
 impl Workload {
     /// Every workload, in the order of the table.
-    pub const ALL: [Workload; 9] = [
+    pub const ALL: [Workload; 11] = [
         Workload::SpawnJoin,
         Workload::SpawnBatch,
         Workload::Yield,
@@ -37,6 +41,8 @@ impl Workload {
         Workload::Fanout { limit: 10, spawners: 1 },
         Workload::Fanout { limit: 1, spawners: 1 },
         Workload::Fanout { limit: 1_000, spawners: 2_000 },
+        Workload::Permit,
+        Workload::Permits,
     ];
 
     /// How many operations a run takes that is worth timing: 5 to 100 ms on the slower runtimes.
@@ -58,6 +64,8 @@ impl fmt::Display for Workload {
             Workload::Chained => f.write_str("chained"),
             Workload::Fanout { limit, spawners: 1 } => write!(f, "fanout {limit}"),
             Workload::Fanout { limit, spawners } => write!(f, "fanout {limit} from {spawners}"),
+            Workload::Permit => f.write_str("semaphore, one task"),
+            Workload::Permits => f.write_str("semaphore, 1000 tasks"),
         }
     }
 }

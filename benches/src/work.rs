@@ -13,6 +13,10 @@ use futures_util::task::AtomicWaker;
 /// How many tasks yield.
 pub(crate) const YIELDERS: u64 = 100;
 
+/// How many tasks there are to so many permits.
+pub(crate) const ACQUIRERS: u64 = 1_000;
+pub(crate) const PERMITS: usize = 10;
+
 /// What a job holds while it waits.
 pub const JOB_BYTES: usize = 256;
 

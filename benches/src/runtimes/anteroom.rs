@@ -1,14 +1,18 @@
 //! anteroom, single-threaded.
 //!
 //! The spawning task is a service, so that it holds none of the places and `max_tasks` is the limit of the jobs alone.
-//! There is nothing else to choose: `spawn(job).await` waits while there is no room.
+//! There is nothing else to choose: `spawn(job).await` waits while there is no room. The semaphore is the limiter's, which
+//! may be shared by threads, as tokio's and async-lock's; monoio's may not.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use anteroom::{Runtime, spawn, spawn_local, spawn_service, try_spawn, yield_now};
+use anteroom_limiter::Semaphore;
 
-use crate::work::{Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turns};
+use crate::work::{
+    ACQUIRERS, PERMITS, Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turn, turns,
+};
 use crate::{Row, Workload};
 
 /// More than any workload without a limit has at once.
@@ -27,6 +31,8 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Chained => {
             vec![row("anteroom", UNLIMITED, chained), row("anteroom, boxed", UNLIMITED, chained_boxed)]
         }
+        Workload::Permit => vec![row("anteroom", UNLIMITED, permit)],
+        Workload::Permits => vec![row("anteroom", UNLIMITED, permits)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("anteroom", limit, |jobs| all_jobs(jobs, spawn_all(jobs))),
             row_local("anteroom, spawn_local", limit, |jobs| all_jobs(jobs, spawn_all_local(jobs))),
@@ -187,4 +193,37 @@ async fn spawn_all_from(jobs: u64, spawners: usize) {
     for spawner in spawners {
         spawner.await.unwrap();
     }
+}
+
+/// Alone.
+async fn permit(operations: u64) -> u64 {
+    let semaphore = Semaphore::new(1);
+    let mut done = 0;
+    for _ in 0..operations {
+        let _permit = semaphore.acquire().await.unwrap();
+        done += 1;
+    }
+    done
+}
+
+/// In a crowd.
+async fn permits(operations: u64) -> u64 {
+    let semaphore = Arc::new(Semaphore::new(PERMITS));
+    let mut handles = Vec::new();
+    for _ in 0..ACQUIRERS {
+        let semaphore = semaphore.clone();
+        let acquirer = async move {
+            for _ in 0..operations / ACQUIRERS {
+                let _permit = semaphore.acquire().await.unwrap();
+                turn().await;
+            }
+            operations / ACQUIRERS
+        };
+        handles.push(spawn(acquirer).await.unwrap());
+    }
+    let mut done = 0;
+    for handle in handles {
+        done += handle.await.unwrap();
+    }
+    done
 }

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use local_sync::semaphore::Semaphore;
 use monoio::{FusionDriver, RuntimeBuilder, spawn};
 
-use crate::work::{Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turns};
+use crate::work::{
+    ACQUIRERS, PERMITS, Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turn, turns,
+};
 use crate::{Row, Workload};
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
@@ -28,6 +30,8 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Yield => vec![row("monoio, polled again at once", yields)],
         Workload::PingPong => vec![row("monoio", ping_pong)],
         Workload::Chained => vec![row("monoio", chained)],
+        Workload::Permit => vec![row("monoio, of one thread", permit)],
+        Workload::Permits => vec![row("monoio, of one thread", permits)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("monoio, permit then spawn", move |jobs| {
                 all_jobs(jobs, permit_then_spawn(jobs, Rc::new(Semaphore::new(limit))))
@@ -137,4 +141,37 @@ async fn workers(jobs: u64, limit: usize) {
     for worker in workers {
         worker.await;
     }
+}
+
+/// Alone.
+async fn permit(operations: u64) -> u64 {
+    let semaphore = Semaphore::new(1);
+    let mut done = 0;
+    for _ in 0..operations {
+        let _permit = semaphore.acquire().await.unwrap();
+        done += 1;
+    }
+    done
+}
+
+/// In a crowd.
+async fn permits(operations: u64) -> u64 {
+    let semaphore = Rc::new(Semaphore::new(PERMITS));
+    let mut handles = Vec::new();
+    for _ in 0..ACQUIRERS {
+        let semaphore = semaphore.clone();
+        let acquirer = async move {
+            for _ in 0..operations / ACQUIRERS {
+                let _permit = semaphore.acquire().await.unwrap();
+                turn().await;
+            }
+            operations / ACQUIRERS
+        };
+        handles.push(spawn(acquirer));
+    }
+    let mut done = 0;
+    for handle in handles {
+        done += handle.await;
+    }
+    done
 }

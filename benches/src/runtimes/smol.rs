@@ -14,7 +14,9 @@ use async_executor::{LocalExecutor, StaticLocalExecutor};
 use async_lock::Semaphore;
 use smol::future::yield_now;
 
-use crate::work::{Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turns};
+use crate::work::{
+    ACQUIRERS, PERMITS, Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turn, turns,
+};
 use crate::{Row, Workload};
 
 type Executor = &'static StaticLocalExecutor;
@@ -26,6 +28,8 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Yield => vec![row("smol", yields), row("smol, yield_now", own_yields)],
         Workload::PingPong => vec![row("smol", ping_pong)],
         Workload::Chained => vec![row("smol", chained)],
+        Workload::Permit => vec![row("smol", |_, operations| permit(operations))],
+        Workload::Permits => vec![row("smol", permits)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("smol, permit then spawn", move |executor, jobs| {
                 all_jobs(jobs, permit_then_spawn(executor, jobs, Arc::new(Semaphore::new(limit))))
@@ -159,4 +163,37 @@ async fn workers(executor: Executor, jobs: u64, limit: usize) {
     for worker in workers {
         worker.await;
     }
+}
+
+/// Alone.
+async fn permit(operations: u64) -> u64 {
+    let semaphore = Semaphore::new(1);
+    let mut done = 0;
+    for _ in 0..operations {
+        let _permit = semaphore.acquire().await;
+        done += 1;
+    }
+    done
+}
+
+/// In a crowd.
+async fn permits(executor: Executor, operations: u64) -> u64 {
+    let semaphore = Arc::new(Semaphore::new(PERMITS));
+    let mut handles = Vec::new();
+    for _ in 0..ACQUIRERS {
+        let semaphore = semaphore.clone();
+        let acquirer = async move {
+            for _ in 0..operations / ACQUIRERS {
+                let _permit = semaphore.acquire().await;
+                turn().await;
+            }
+            operations / ACQUIRERS
+        };
+        handles.push(executor.spawn(acquirer));
+    }
+    let mut done = 0;
+    for handle in handles {
+        done += handle.await;
+    }
+    done
 }

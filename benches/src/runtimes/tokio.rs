@@ -14,7 +14,9 @@ use tokio::spawn;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::work::{Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turns};
+use crate::work::{
+    ACQUIRERS, PERMITS, Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turn, turns,
+};
 use crate::{Row, Workload};
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
@@ -24,6 +26,8 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Yield => vec![row("tokio", yields), row("tokio, yield_now", own_yields)],
         Workload::PingPong => vec![row("tokio", ping_pong)],
         Workload::Chained => vec![row("tokio", chained)],
+        Workload::Permit => vec![row("tokio", permit)],
+        Workload::Permits => vec![row("tokio", permits)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("tokio, permit then spawn", move |jobs| {
                 all_jobs(jobs, permit_then_spawn(jobs, Arc::new(Semaphore::new(limit))))
@@ -172,4 +176,37 @@ async fn workers(jobs: u64, limit: usize) {
     for worker in workers {
         worker.await.unwrap();
     }
+}
+
+/// Alone.
+async fn permit(operations: u64) -> u64 {
+    let semaphore = Semaphore::new(1);
+    let mut done = 0;
+    for _ in 0..operations {
+        let _permit = semaphore.acquire().await.unwrap();
+        done += 1;
+    }
+    done
+}
+
+/// In a crowd.
+async fn permits(operations: u64) -> u64 {
+    let semaphore = Arc::new(Semaphore::new(PERMITS));
+    let mut handles = Vec::new();
+    for _ in 0..ACQUIRERS {
+        let semaphore = semaphore.clone();
+        let acquirer = async move {
+            for _ in 0..operations / ACQUIRERS {
+                let _permit = semaphore.acquire().await.unwrap();
+                turn().await;
+            }
+            operations / ACQUIRERS
+        };
+        handles.push(spawn(acquirer));
+    }
+    let mut done = 0;
+    for handle in handles {
+        done += handle.await.unwrap();
+    }
+    done
 }
