@@ -250,13 +250,8 @@ impl Gate {
     /// A waiter gives up, whatever has become of it.
     #[cold]
     pub(crate) fn leave(&self, key: Key, units: usize) {
-        let _waker = self.change(|ledger| {
-            let waker = ledger.cancel(key);
-            if waker.is_none() && ledger.was_granted(key) && !cfg!(anteroom_bug = "cancel_keeps_grant") {
-                ledger.release([units]); // [GATE-3] It was granted, and nobody will use it.
-            }
-            waker
-        }); // [WAKE-1] The waker is dropped here.
+        // [GATE-3], [WAKE-1] The waker is dropped here.
+        let _waker = self.change(|ledger| ledger.leave(key, [units]));
     }
 
     /// Gives `units` back, and serves whoever waits for them.
@@ -316,11 +311,11 @@ impl Gate {
     /// Runs an operation that may make room or end admission, and tells everybody whom it concerns [GATE-4].
     fn change<R>(&self, operation: impl FnOnce(&mut Ledger<Waker>) -> R) -> R {
         let mut wakes = Wakes::new();
-        let (result, mut more) = self.locked(|ledger| (operation(ledger), wakes.fill(|| next_told(ledger))));
+        let (result, mut more) = self.locked(|ledger| (operation(ledger), wakes.fill(|| ledger.next_told())));
         wakes.call();
         while more && !cfg!(anteroom_bug = "grant_once") {
             // Between two batches the lock is free, but the queue is not empty, so the word is frozen: nobody barges.
-            more = self.locked(|ledger| wakes.fill(|| next_told(ledger)));
+            more = self.locked(|ledger| wakes.fill(|| ledger.next_told()));
             wakes.call();
         }
         wakes.finish();
@@ -360,15 +355,6 @@ impl Gate {
         // acquired, since a plain store ends the release sequences before it. A store is enough: the word is frozen, so
         // a swap that still expects an unfrozen value fails.
         self.word.store(word.0, Ordering::Release);
-    }
-}
-
-/// The next who is to be told of its fate: granted, or, once closed, that it will not be.
-fn next_told(ledger: &mut Ledger<Waker>) -> Option<Waker> {
-    match ledger.grant() {
-        Some((_units, waker)) => Some(waker),
-        None if ledger.is_closed() => ledger.evict(),
-        None => None,
     }
 }
 

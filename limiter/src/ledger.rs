@@ -662,6 +662,24 @@ impl<W, const D: usize> Ledger<W, D> {
         }
     }
 
+    /// A waiter gives up, whatever has become of it: if it was granted, and nobody will use it, its units come back.
+    pub(crate) fn leave(&mut self, key: Key, units: [usize; D]) -> Option<W> {
+        let waiter = self.cancel(key);
+        if waiter.is_none() && self.was_granted(key) && !cfg!(anteroom_bug = "cancel_keeps_grant") {
+            self.release(units);
+        }
+        waiter
+    }
+
+    /// The next who is to be told of its fate: granted, or, once closed, that it will not be.
+    pub(crate) fn next_told(&mut self) -> Option<W> {
+        match self.grant() {
+            Some((_units, waiter)) => Some(waiter),
+            None if self.closed => self.evict(),
+            None => None,
+        }
+    }
+
     /// Takes over numbers that a shell has moved by itself, while nobody waited.
     #[inline]
     pub(crate) fn adopt(&mut self, limit: [usize; D], in_use: [usize; D]) {

@@ -59,6 +59,7 @@
 //! | `patience` | waiting until a time, or with the whole thread |
 //! | `timer` | where the time comes from, for those who must sleep |
 //! | `semaphore` | the public face |
+//! | `local` | the same semaphore for one thread: the ledger in a cell |
 //! | `models` | the protocol as loom explores it, and the bugs that it must find |
 //! | `sync` | std or loom, chosen once |
 //!
@@ -73,6 +74,7 @@ mod acquire;
 mod error;
 mod gate;
 pub mod ledger;
+mod local;
 #[cfg(all(test, anteroom_loom))]
 mod models;
 mod patience;
@@ -87,6 +89,7 @@ mod word;
 pub use acquire::Acquire;
 pub use error::{AcquireError, LimitError, TryAcquireError};
 pub use ledger::{Key, Ledger, Refusal};
+pub use local::{LocalAcquire, LocalPermit, LocalSemaphore};
 pub use permit::{MergeError, OwnedPermit, Permit};
 pub use semaphore::{Semaphore, Snapshot};
 pub use timer::Timer;

@@ -575,21 +575,26 @@ impl Snapshot {
     pub const fn available(&self) -> isize {
         self.limit as isize - self.in_use as isize // Both are at most MAX_PERMITS, which fits.
     }
-}
 
-impl fmt::Debug for Semaphore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Snapshot { limit, in_use, waiting, closed } = self.snapshot();
-        f.debug_struct("Semaphore")
-            .field("limit", &limit)
-            .field("in_use", &in_use)
-            .field("waiting", &waiting)
-            .field("closed", &closed)
+    /// As the fields of `name`.
+    pub(crate) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("limit", &self.limit)
+            .field("in_use", &self.in_use)
+            .field("waiting", &self.waiting)
+            .field("closed", &self.closed)
             .finish()
     }
 }
 
-fn checked(limit: usize) -> Result<usize, LimitError> {
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt_as("Semaphore", f)
+    }
+}
+
+/// The limit, if it can be one.
+pub(crate) fn checked(limit: usize) -> Result<usize, LimitError> {
     match limit {
         0 => Err(LimitError::Zero),
         1..=word::MAX => Ok(limit),

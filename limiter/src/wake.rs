@@ -36,12 +36,18 @@ const BATCH: usize = if cfg!(anteroom_loom) { 1 } else { 8 };
 #[must_use = "finish passes a waker's panic on"]
 pub(crate) struct Wakes {
     batch: [Option<Waker>; BATCH],
-    panic: Option<Box<dyn Any + Send>>,
+    panics: Panics,
+}
+
+/// Calls strangers one after the other: each is called whatever those before it did, and the first panic is kept.
+#[must_use = "finish passes the first panic on"]
+pub(crate) struct Panics {
+    first: Option<Box<dyn Any + Send>>,
 }
 
 impl Wakes {
     pub(crate) const fn new() -> Self {
-        Self { batch: [const { None }; BATCH], panic: None }
+        Self { batch: [const { None }; BATCH], panics: Panics::new() }
     }
 
     /// Takes from `next` what it gives, as far as there is room. Whether it may have more to give. Called under the lock.
@@ -56,19 +62,36 @@ impl Wakes {
     /// Calls all that it holds [WAKE-2]. Not under the lock [WAKE-1].
     pub(crate) fn call(&mut self) {
         for waker in self.batch.iter_mut().map_while(Option::take) {
-            // Unwind safe: nothing of ours is borrowed, and the waker is gone whatever it does.
-            let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) else { continue };
-            match &self.panic {
-                None => self.panic = Some(payload),
-                // One can be passed on.
-                Some(_) => discard(payload),
-            }
+            self.panics.call(|| waker.wake());
+        }
+    }
+
+    /// Passes the first panic on, as [`Panics::finish`] does.
+    pub(crate) fn finish(self) {
+        self.panics.finish();
+    }
+}
+
+impl Panics {
+    pub(crate) const fn new() -> Self {
+        Self { first: None }
+    }
+
+    /// Calls it. Not under a lock.
+    pub(crate) fn call(&mut self, stranger: impl FnOnce()) {
+        // Unwind safe: what is passed in is a waker, which is gone whatever it does, or an operation of this crate, which
+        // is whole when it passes a waker's panic on.
+        let Err(payload) = catch_unwind(AssertUnwindSafe(stranger)) else { return };
+        match &self.first {
+            None => self.first = Some(payload),
+            // One can be passed on.
+            Some(_) => discard(payload),
         }
     }
 
     /// Passes the first panic on, unless this thread is already unwinding: two at once would abort the process.
     pub(crate) fn finish(self) {
-        match self.panic {
+        match self.first {
             Some(payload) if std::thread::panicking() => discard(payload),
             Some(payload) => resume_unwind(payload),
             None => {}
