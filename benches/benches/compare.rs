@@ -61,7 +61,7 @@ const BARS: &[Bar] = &[
     bar("semaphore, one task", "tokio", 1.8),
     bar("semaphore, 1000 tasks", "tokio", 1.3),
     bar("semaphore, 1000 tasks", "smol", 1.3),
-    bar("semaphore, 1000 tasks", "monoio, of one thread", 1.3),
+    bar("semaphore of one thread, 1000 tasks", "monoio", 1.3),
 ];
 
 fn main() {

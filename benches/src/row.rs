@@ -27,11 +27,13 @@ pub enum Workload {
     Permit,
     /// A thousand tasks on ten permits, each held over one yield. An operation is an acquisition, the yield and the release.
     Permits,
+    /// The same, of a semaphore that never leaves its thread.
+    LocalPermits,
 }
 
 impl Workload {
     /// Every workload, in the order of the table.
-    pub const ALL: [Workload; 11] = [
+    pub const ALL: [Workload; 12] = [
         Workload::SpawnJoin,
         Workload::SpawnBatch,
         Workload::Yield,
@@ -43,6 +45,7 @@ impl Workload {
         Workload::Fanout { limit: 1_000, spawners: 2_000 },
         Workload::Permit,
         Workload::Permits,
+        Workload::LocalPermits,
     ];
 
     /// How many operations a run takes that is worth timing: 5 to 100 ms on the slower runtimes.
@@ -66,6 +69,7 @@ impl fmt::Display for Workload {
             Workload::Fanout { limit, spawners } => write!(f, "fanout {limit} from {spawners}"),
             Workload::Permit => f.write_str("semaphore, one task"),
             Workload::Permits => f.write_str("semaphore, 1000 tasks"),
+            Workload::LocalPermits => f.write_str("semaphore of one thread, 1000 tasks"),
         }
     }
 }

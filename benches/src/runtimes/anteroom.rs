@@ -2,13 +2,14 @@
 //!
 //! The spawning task is a service, so that it holds none of the places and `max_tasks` is the limit of the jobs alone.
 //! There is nothing else to choose: `spawn(job).await` waits while there is no room. The semaphore is the limiter's, which
-//! may be shared by threads, as tokio's and async-lock's; monoio's may not.
+//! may be shared by threads, as tokio's and async-lock's. monoio's may not, so ours of one thread stands beside that.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anteroom::{Runtime, spawn, spawn_local, spawn_service, try_spawn, yield_now};
-use anteroom_limiter::Semaphore;
+use anteroom_limiter::{LocalSemaphore, Semaphore};
 
 use crate::work::{
     ACQUIRERS, PERMITS, Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turn, turns,
@@ -33,6 +34,7 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         }
         Workload::Permit => vec![row("anteroom", UNLIMITED, permit)],
         Workload::Permits => vec![row("anteroom", UNLIMITED, permits)],
+        Workload::LocalPermits => vec![row_local("anteroom", UNLIMITED - 1, local_permits)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("anteroom", limit, |jobs| all_jobs(jobs, spawn_all(jobs))),
             row_local("anteroom, spawn_local", limit, |jobs| all_jobs(jobs, spawn_all_local(jobs))),
@@ -220,6 +222,28 @@ async fn permits(operations: u64) -> u64 {
             operations / ACQUIRERS
         };
         handles.push(spawn(acquirer).await.unwrap());
+    }
+    let mut done = 0;
+    for handle in handles {
+        done += handle.await.unwrap();
+    }
+    done
+}
+
+/// In a crowd on one thread.
+async fn local_permits(operations: u64) -> u64 {
+    let semaphore = Rc::new(LocalSemaphore::new(PERMITS));
+    let mut handles = Vec::new();
+    for _ in 0..ACQUIRERS {
+        let semaphore = semaphore.clone();
+        let acquirer = async move {
+            for _ in 0..operations / ACQUIRERS {
+                let _permit = semaphore.acquire().await.unwrap();
+                turn().await;
+            }
+            operations / ACQUIRERS
+        };
+        handles.push(spawn_local(acquirer).await.unwrap());
     }
     let mut done = 0;
     for handle in handles {

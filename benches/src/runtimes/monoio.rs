@@ -30,8 +30,9 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Yield => vec![row("monoio, polled again at once", yields)],
         Workload::PingPong => vec![row("monoio", ping_pong)],
         Workload::Chained => vec![row("monoio", chained)],
-        Workload::Permit => vec![row("monoio, of one thread", permit)],
-        Workload::Permits => vec![row("monoio, of one thread", permits)],
+        // There is only one of one thread.
+        Workload::Permit | Workload::Permits => Vec::new(),
+        Workload::LocalPermits => vec![row("monoio", permits)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("monoio, permit then spawn", move |jobs| {
                 all_jobs(jobs, permit_then_spawn(jobs, Rc::new(Semaphore::new(limit))))
@@ -141,17 +142,6 @@ async fn workers(jobs: u64, limit: usize) {
     for worker in workers {
         worker.await;
     }
-}
-
-/// Alone.
-async fn permit(operations: u64) -> u64 {
-    let semaphore = Semaphore::new(1);
-    let mut done = 0;
-    for _ in 0..operations {
-        let _permit = semaphore.acquire().await.unwrap();
-        done += 1;
-    }
-    done
 }
 
 /// In a crowd.

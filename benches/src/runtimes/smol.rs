@@ -30,6 +30,8 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Chained => vec![row("smol", chained)],
         Workload::Permit => vec![row("smol", |_, operations| permit(operations))],
         Workload::Permits => vec![row("smol", permits)],
+        // There is none.
+        Workload::LocalPermits => Vec::new(),
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("smol, permit then spawn", move |executor, jobs| {
                 all_jobs(jobs, permit_then_spawn(executor, jobs, Arc::new(Semaphore::new(limit))))

@@ -28,6 +28,8 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::Chained => vec![row("tokio", chained)],
         Workload::Permit => vec![row("tokio", permit)],
         Workload::Permits => vec![row("tokio", permits)],
+        // There is none.
+        Workload::LocalPermits => Vec::new(),
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("tokio, permit then spawn", move |jobs| {
                 all_jobs(jobs, permit_then_spawn(jobs, Arc::new(Semaphore::new(limit))))
