@@ -60,6 +60,7 @@
 //! | `timer` | where the time comes from, for those who must sleep |
 //! | `semaphore` | the public face |
 //! | `local` | the same semaphore for one thread: the ledger in a cell |
+//! | `memory` | a budget of bytes, measured: `control`, `estimate`, `cgroup`, `gauge`, `pressure` below it |
 //! | `models` | the protocol as loom explores it, and the bugs that it must find |
 //! | `sync` | std or loom, chosen once |
 //!
@@ -75,6 +76,7 @@ mod error;
 mod gate;
 pub mod ledger;
 mod local;
+mod memory;
 #[cfg(all(test, anteroom_loom))]
 mod models;
 mod patience;
@@ -90,6 +92,10 @@ pub use acquire::Acquire;
 pub use error::{AcquireError, LimitError, TryAcquireError};
 pub use ledger::{Key, Ledger, Refusal};
 pub use local::{LocalAcquire, LocalPermit, LocalSemaphore};
+pub use memory::{
+    AcquireMemory, BudgetError, CgroupError, MemoryBudget, MemoryBuilder, MemoryGauge, MemoryPermit,
+    MemorySnapshot, MemoryState, Pressure, Stall, task_bytes,
+};
 pub use permit::{MergeError, OwnedPermit, Permit};
 pub use semaphore::{Semaphore, Snapshot};
 pub use timer::Timer;

@@ -1,0 +1,1195 @@
+//! A budget of memory: tasks are let in on an estimate, and charged for what they hold.
+//!
+//! # Problem
+//!
+//! A limit on the number of tasks is no limit on memory: a hundred pages of 20 KiB are nothing, a hundred of 200 MiB are
+//! the end. Nobody knows the size before, and after it is too late. And what a process may use is decided elsewhere, by a
+//! control group that kills, and shared with caches, buffers and other processes that no task has declared.
+//!
+//! # Idea
+//!
+//! A [`MemoryBudget`] is a semaphore whose units are 4 KiB, first in, first out, with a limit that follows measurement.
+//!
+//! ```text
+//!   acquire(estimate) ──► MemoryPermit ── settle(actual), charge(more) ──► drop ──► peaks: the estimate for the next
+//!          │                                          │                     │
+//!          └──────── every 64th of the budget ────────┴─────────────────────┘
+//!                                 │
+//!                              review:   read the gauge  ─►  control  ─►  the semaphore's limit, and who fits is let in
+//! ```
+//!
+//! A wrong estimate never stops a task that runs. It is charged, into debt if need be, and those who wait wait longer.
+//!
+//! **The floor.** A semaphore refuses who asks for more than its limit, and this limit falls to nothing at times. So the
+//! budget itself holds a permit, of as much as anyone may ask for, and the semaphore's limit is that much higher. Nobody
+//! is refused, everyone keeps the place and the weight with which it came, whatever the limit does meanwhile.
+//!
+//! **The oversized.** Who wants more than the budget promises to all together asks for that much, is let in alone, and is
+//! charged for the rest.
+//!
+//! **Without a clock.** A review happens when enough was moved: a 64th of the budget, asked for in vain, admitted, charged or
+//! given back. Or when somebody waits and may be the only one left who cares [MEMORY-3]. Whoever has a timer calls
+//! [`review`](MemoryBudget::review) from it, to learn of what others take or give back while no task comes or goes.
+//!
+//! # Why nobody is left waiting
+//!
+//! Somebody waits, in line since its first poll. Look at the last instant at which what tasks hold became nothing, or at
+//! that first poll, if nothing was held then.
+//!
+//! - Something is held, and never becomes nothing: a task runs for ever, which no limiter can help.
+//! - It became nothing by a permit (dropped or settled) or by a waiter that left with what it had been granted. Both look
+//!   afterwards: nothing is held, somebody waits, so they review [MEMORY-3], and a review with nothing held lets the head
+//!   in, whatever it asks for and whatever was measured [CONTROL-4]. If they see that something is held, somebody was let
+//!   in meanwhile, and it is not the last such instant.
+//! - Nothing was held at the first poll: that very poll looks after it stands in line, and reviews.
+//!
+//! The head that was let in holds something, and the argument starts again with the next one. No two of these need to see
+//! each other: units and waiters are in one word and under one lock, and each looks after it has acted.
+//!
+//! # Invariants
+//!
+//! - `[MEMORY-1]` Nobody asks the semaphore for more than the floor, and its limit is never less than that.
+//! - `[MEMORY-2]` What is in use above the floor is the sum of the weights of all [`MemoryPermit`]s and of all grants not yet
+//!   collected.
+//! - `[MEMORY-3]` Whoever joins the line, leaves it, or gives units back looks afterwards, and reviews if nothing is held and
+//!   somebody waits.
+//! - `[MEMORY-4]` A reading is never replaced by one that was begun earlier.
+//! - `[MEMORY-5]` The gauge, which is the caller's code, is asked with no lock held.
+//!
+//! # Rejected
+//!
+//! - *Asking for no more than the current limit.* Who comes while it is one unit asks for one unit, so do all behind, and
+//!   when it rises all are let in at once.
+//! - *A thread or a timer that measures.* A limiter for any runtime has neither; and between two events nothing could be
+//!   decided.
+//! - *Measuring at each event.* `memory.stat` of a large group takes the kernel longer than the task may run.
+//! - *Estimates from tasks that never said what they held.* They would only echo the estimate.
+//!
+//! # Read next
+//!
+//! [`control`], the decision; [`cgroup`] and [`gauge`], the measurement; [`estimate`], what is typical.
+
+mod cgroup;
+mod control;
+mod estimate;
+#[cfg(all(test, not(anteroom_loom)))]
+mod fake;
+mod gauge;
+mod pressure;
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+
+pub use cgroup::CgroupError;
+use control::{Control, Reading};
+use estimate::Peaks;
+pub use gauge::MemoryGauge;
+pub use pressure::{Pressure, Stall};
+
+use crate::acquire::Acquire;
+use crate::error::{AcquireError, TryAcquireError};
+use crate::permit::OwnedPermit;
+use crate::semaphore::Semaphore;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+
+/// What one unit of the semaphore stands for.
+const UNIT: u64 = 4_096;
+
+/// A review happens at the latest when this part of the budget was moved.
+const REVIEWS: u64 = 64;
+
+/// So many bytes of memory at most, shared out first in, first out.
+///
+/// Cheap to clone: all clones are the same budget.
+///
+/// ```
+/// use anteroom_limiter::{AcquireError, MemoryBudget};
+/// # use std::pin::pin;
+/// # use std::task::{Context, Poll, Waker};
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+/// #         Poll::Ready(output) => output,
+/// #         Poll::Pending => unreachable!("there is room"),
+/// #     }
+/// # }
+/// # async fn download(page: u32) -> Vec<u8> { vec![0; page as usize] }
+///
+/// async fn crawl(budget: &MemoryBudget, page: u32) -> Result<usize, AcquireError> {
+///     let mut permit = budget.acquire_typical().await?; // what pages need, mostly
+///     let body = download(page).await;
+///     permit.settle(body.capacity() as u64); // what this one needed
+///     Ok(body.len()) // and the permit gives it back
+/// }
+///
+/// let budget = MemoryBudget::bytes(1 << 30);
+/// assert_eq!(block_on(crawl(&budget, 70_000)), Ok(70_000));
+/// assert_eq!(budget.in_use(), 0);
+/// ```
+///
+/// # What it keeps to
+///
+/// Two numbers bound it: `soft` (80 % of the budget) is what is promised at most, `hard` (90 %) what may be measured before
+/// nothing new starts, until it is below soft again. See [`MemoryBuilder`].
+///
+/// As long as no task holds more than it declared, and everything else no more than when this was made, what is used stays
+/// at or below soft: at any moment, and also before the first byte of it can be measured. What others take beyond that is
+/// on top, until a reading shows it. What a task is [charged](MemoryPermit::charge) beyond its estimate is on top, and
+/// nobody else starts until that much has come back.
+///
+/// One task always runs: if nothing is in use, the first in line is let in, though it may be larger than the budget and
+/// though all may be full. A budget is no guarantee that one task fits.
+///
+/// # Bounds
+///
+/// From some KiB to [`MAX_BYTES`](Self::MAX_BYTES). 2 KiB for the estimates, three open files at most, and what a
+/// [`Semaphore`] has for those who wait. With room, an acquisition takes no lock. Each 64th of the budget that was moved
+/// costs a reading: one `pread` for the process, three for a group; and while it is stopped and somebody waits, so does all
+/// that is given back.
+///
+/// An allocator that keeps what was freed looks like a task that never ends. Up to hard that costs nothing, because what
+/// it keeps is what the next tasks get. If it keeps more than hard, tasks run one at a time: choose one that gives back, or
+/// a larger budget.
+#[derive(Clone)]
+pub struct MemoryBudget {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    semaphore: Arc<Semaphore>,
+    /// Holds the floor. Its weight is also the most that is ever promised to all together [MEMORY-1].
+    floor: OwnedPermit,
+    budget: u64,
+    soft: u64,
+    hard: u64,
+    gauge: Box<dyn MemoryGauge + Send + Sync>,
+    /// Units that were admitted, charged or given back since the last reading, about.
+    moved: AtomicU64,
+    review_every: u64,
+    meter: Mutex<Meter>,
+    peaks: Mutex<Peaks>,
+    first_estimate: u64,
+}
+
+/// What the latest reading was, and what follows from it. Locked after the semaphore's ledger, if both are.
+struct Meter {
+    control: Control,
+    /// In units.
+    used: Option<usize>,
+    /// How many readings were begun, and which of them `used` is [MEMORY-4].
+    begun: u64,
+    latest: u64,
+}
+
+impl MemoryBudget {
+    /// The largest budget: 4 TiB.
+    ///
+    /// ```
+    /// # use anteroom_limiter::MemoryBudget;
+    /// assert_eq!(MemoryBudget::MAX_BYTES, 1 << 42);
+    /// ```
+    // Twice that many units fit into the semaphore: the floor, and what is above it.
+    pub const MAX_BYTES: u64 = (Semaphore::MAX_PERMITS as u64).div_ceil(2) * UNIT;
+
+    /// A budget of `budget_bytes` for all that this process has in memory.
+    ///
+    /// Measured as the resident pages of the process (`/proc/self/statm`). Where that cannot be read, what tasks declare
+    /// alone counts.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::bytes(2 << 30);
+    /// let permit = budget.try_acquire(100 << 20).unwrap();
+    /// assert_eq!(permit.bytes(), 100 << 20);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `budget_bytes` is too little to share out or more than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// [`builder`](Self::builder) is for a number that comes from a user.
+    #[must_use]
+    #[track_caller]
+    pub fn bytes(budget_bytes: u64) -> Self {
+        Self::builder(budget_bytes)
+            .build()
+            .unwrap_or_else(|error| panic!("MemoryBudget::bytes({budget_bytes}): {error}"))
+    }
+
+    /// A budget of what the control group of this process allows, on Linux.
+    ///
+    /// In version 1 and 2, the smallest limit of the own group and all above it. Measured as what that group uses, without
+    /// the files that the kernel can drop at once, and as no less than this process's resident pages. A group that allows
+    /// more than [`MAX_BYTES`](Self::MAX_BYTES) makes a budget of that.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::from_cgroup().unwrap_or_else(|error| {
+    ///     eprintln!("{error}");
+    ///     MemoryBudget::bytes(512 << 20)
+    /// });
+    /// # drop(budget);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError`]: among others that there is no limit, [`CgroupError::NoLimit`].
+    pub fn from_cgroup() -> Result<Self, CgroupError> {
+        Self::from_cgroup_below(Path::new("/"))
+    }
+
+    fn from_cgroup_below(root: &Path) -> Result<Self, CgroupError> {
+        let cgroup::Limit { bytes, path, gauge } = cgroup::find(root)?;
+        let builder = Self::builder(bytes.min(Self::MAX_BYTES)).gauge(gauge);
+        builder.build().map_err(|_| CgroupError::TooSmall { path, limit_bytes: bytes })
+    }
+
+    /// A budget of `budget_bytes`, measured by `gauge`.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::with_gauge(1 << 20, || Some(1_000_000)); // nearly full, always
+    /// let first = budget.try_acquire(4_096).unwrap(); // one always runs
+    /// assert!(budget.try_acquire(4_096).is_err());
+    /// # drop(first);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`bytes`](Self::bytes).
+    #[must_use]
+    #[track_caller]
+    pub fn with_gauge(budget_bytes: u64, gauge: impl MemoryGauge + Send + Sync + 'static) -> Self {
+        Self::builder(budget_bytes)
+            .gauge(gauge)
+            .build()
+            .unwrap_or_else(|error| panic!("MemoryBudget::with_gauge({budget_bytes}): {error}"))
+    }
+
+    /// A budget of `budget_bytes`, with all that can be chosen.
+    ///
+    /// ```
+    /// use anteroom_limiter::{BudgetError, MemoryBudget};
+    ///
+    /// let budget = MemoryBudget::builder(1 << 30).soft(0.6).hard(0.7).build()?;
+    /// assert_eq!(MemoryBudget::builder(1 << 30).soft(1.5).build().unwrap_err(), BudgetError::Fractions);
+    /// # drop(budget);
+    /// # Ok::<(), BudgetError>(())
+    /// ```
+    pub fn builder(budget_bytes: u64) -> MemoryBuilder {
+        MemoryBuilder {
+            budget: budget_bytes,
+            soft: 0.80,
+            hard: 0.90,
+            first_estimate: budget_bytes / 16,
+            waiting_max: usize::MAX,
+            gauge: None,
+        }
+    }
+
+    /// What [`from_cgroup`](Self::from_cgroup) finds, with all that can be chosen besides.
+    ///
+    /// ```
+    /// use anteroom_limiter::{CgroupError, MemoryBudget};
+    ///
+    /// match MemoryBudget::builder_from_cgroup() {
+    ///     Ok(builder) => drop(builder.soft(0.7).build()),
+    ///     Err(CgroupError::NoLimit) => println!("nobody limits this process"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`from_cgroup`](Self::from_cgroup).
+    pub fn builder_from_cgroup() -> Result<MemoryBuilder, CgroupError> {
+        let cgroup::Limit { bytes, gauge, .. } = cgroup::find(Path::new("/"))?;
+        Ok(Self::builder(bytes.min(Self::MAX_BYTES)).gauge(gauge))
+    }
+
+    /// Waits until `estimate_bytes` are free in the budget.
+    ///
+    /// An estimate above all that the budget promises waits until nothing else runs, and then runs alone. One of zero
+    /// counts as one unit, 4 KiB, as every estimate is rounded up to units.
+    ///
+    /// ```
+    /// # use anteroom_limiter::{AcquireError, MemoryBudget};
+    /// async fn render(budget: &MemoryBudget) -> Result<(), AcquireError> {
+    ///     let _permit = budget.acquire(8 << 20).await?;
+    ///     // ... 8 MiB of image ...
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError::Closed`], and [`AcquireError::QueueFull`] if as many wait as may.
+    ///
+    /// # Panics
+    ///
+    /// As drop of a [`MemoryPermit`] does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Semaphore::acquire`](crate::Semaphore::acquire): dropped, it leaves the line, what it was granted goes on, and
+    /// those behind it are looked after.
+    ///
+    /// # Deadlock
+    ///
+    /// As there: it belongs to whoever holds it from the moment of the grant, polled or not; and who holds a permit and
+    /// waits for another one may wait for itself. Who needs more than it asked for is [charged](MemoryPermit::charge).
+    pub fn acquire(&self, estimate_bytes: u64) -> AcquireMemory {
+        AcquireMemory::new(self, estimate_bytes, false)
+    }
+
+    /// Waits for what tasks typically hold: [`typical`](Self::typical) at the time of this call.
+    ///
+    /// ```
+    /// # use anteroom_limiter::{AcquireError, MemoryBudget};
+    /// # async fn download() -> Vec<u8> { Vec::new() }
+    /// async fn fetch(budget: &MemoryBudget) -> Result<Vec<u8>, AcquireError> {
+    ///     let mut permit = budget.acquire_typical().await?;
+    ///     let body = download().await;
+    ///     permit.settle(body.capacity() as u64); // or nobody learns anything
+    ///     Ok(body)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_typical(&self) -> AcquireMemory {
+        AcquireMemory::new(self, self.typical(), true)
+    }
+
+    /// Takes `estimate_bytes` if they are free and nobody waits for them.
+    ///
+    /// ```
+    /// use anteroom_limiter::{MemoryBudget, TryAcquireError};
+    ///
+    /// let budget = MemoryBudget::with_gauge(1 << 20, || None); // measures nothing: 80 % of it is there to be declared
+    /// let permit = budget.try_acquire(800 << 10).unwrap();
+    /// assert_eq!(budget.try_acquire(100 << 10).unwrap_err(), TryAcquireError::NoPermits);
+    /// drop(permit);
+    /// assert!(budget.try_acquire(u64::MAX).is_ok()); // alone
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError::NoPermits`] and [`TryAcquireError::Closed`], at once.
+    ///
+    /// # Panics
+    ///
+    /// As drop of a [`MemoryPermit`] does.
+    pub fn try_acquire(&self, estimate_bytes: u64) -> Result<MemoryPermit, TryAcquireError> {
+        let permit = self.inner.try_acquire(self.inner.asked(estimate_bytes))?;
+        Ok(MemoryPermit::new(self, permit, estimate_bytes, false))
+    }
+
+    /// What a task holds at its peak, typically: the 95th percentile of the latest one to two thousand that have said.
+    ///
+    /// Rounded up by less than an eighth. Before the first, the estimate that the [builder](MemoryBuilder::first_estimate)
+    /// was given.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::with_gauge(16 << 20, || None);
+    /// assert_eq!(budget.typical(), 1 << 20);
+    /// let mut permit = budget.try_acquire(1 << 20).unwrap();
+    /// permit.settle(100_000);
+    /// drop(permit);
+    /// assert!((100_000..112_500).contains(&budget.typical()));
+    /// ```
+    #[must_use]
+    pub fn typical(&self) -> u64 {
+        lock(&self.inner.peaks).typical().unwrap_or(self.inner.first_estimate)
+    }
+
+    /// Reads the gauge, and lets in or keeps out what follows from it.
+    ///
+    /// Happens by itself whenever a 64th of the budget was moved. A program whose other parts take memory while no task
+    /// comes or goes calls it from a timer, once a second, say.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use anteroom_limiter::{MemoryBudget, MemoryState};
+    ///
+    /// let used = Arc::new(AtomicU64::new(0));
+    /// let gauge = Arc::clone(&used);
+    /// let budget = MemoryBudget::with_gauge(1_000_000, move || Some(gauge.load(Ordering::Relaxed)));
+    /// used.store(950_000, Ordering::Relaxed); // a cache has grown
+    /// budget.review();
+    /// assert_eq!(budget.snapshot().state, MemoryState::Stopped);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a waker of those who are let in panics, or the gauge does, with that panic, after all is done.
+    pub fn review(&self) {
+        self.inner.review(None);
+    }
+
+    /// Ends admission for good: all who wait and all who come are told [`AcquireError::Closed`].
+    ///
+    /// Permits stay valid until they are dropped.
+    ///
+    /// ```
+    /// use anteroom_limiter::{MemoryBudget, TryAcquireError};
+    ///
+    /// let budget = MemoryBudget::bytes(1 << 30);
+    /// budget.close();
+    /// assert_eq!(budget.try_acquire(1).unwrap_err(), TryAcquireError::Closed);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a waiter's waker panics, with its panic, after all waiters were told.
+    pub fn close(&self) {
+        self.inner.semaphore.close();
+    }
+
+    /// How many bytes permits hold, in units of 4 KiB.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::bytes(1 << 30);
+    /// let permit = budget.try_acquire(5_000);
+    /// assert_eq!(budget.in_use(), 8_192);
+    /// # drop(permit);
+    /// ```
+    #[must_use]
+    pub fn in_use(&self) -> u64 {
+        bytes_of(self.inner.in_use())
+    }
+
+    /// How many callers wait.
+    ///
+    /// ```
+    /// # use anteroom_limiter::MemoryBudget;
+    /// assert_eq!(MemoryBudget::bytes(1 << 30).waiting(), 0);
+    /// ```
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.semaphore.waiting()
+    }
+
+    /// All that there is to know, for reports. Reads the gauge, and decides nothing.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::with_gauge(100 << 20, || Some(10 << 20));
+    /// let permit = budget.try_acquire(20 << 20);
+    /// assert_eq!(
+    ///     budget.snapshot().to_string(),
+    ///     "10.0 MiB used of 100.0 MiB (soft 80.0, hard 90.0), 20.0 promised of 70.0, 0 wait, typical 6.2 MiB, open"
+    /// );
+    /// # drop(permit);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the gauge does.
+    #[must_use]
+    pub fn snapshot(&self) -> MemorySnapshot {
+        let inner = &*self.inner;
+        let (used, pressure) = (inner.gauge.used(), inner.gauge.pressure()); // [MEMORY-5]
+        let semaphore = inner.semaphore.snapshot();
+        let (baseline, is_stopped) = {
+            let meter = lock(&inner.meter);
+            (meter.control.baseline(), meter.control.is_stopped())
+        };
+        MemorySnapshot {
+            budget: inner.budget,
+            soft: inner.soft,
+            hard: inner.hard,
+            limit: bytes_of(semaphore.limit - inner.floor.weight()), // [MEMORY-1]
+            in_use: bytes_of(semaphore.in_use - inner.floor.weight()), // [MEMORY-2]
+            used,
+            baseline: bytes_of(baseline),
+            waiting: semaphore.waiting,
+            typical: self.typical(),
+            state: if is_stopped { MemoryState::Stopped } else { MemoryState::Open },
+            pressure,
+        }
+    }
+}
+
+impl Inner {
+    /// What permits hold, in units. One load.
+    fn in_use(&self) -> usize {
+        self.semaphore.in_use() - self.floor.weight() // [MEMORY-2]
+    }
+
+    /// What an estimate asks the semaphore for [MEMORY-1].
+    fn asked(&self, bytes: u64) -> usize {
+        units_of(bytes).clamp(1, self.floor.weight())
+    }
+
+    /// Reads, decides, and lets in who fits. `alone`: what the caller asks for that does not wait in line.
+    fn review(&self, alone: Option<usize>) {
+        let ticket = {
+            let mut meter = lock(&self.meter);
+            meter.begun += 1;
+            meter.begun
+        };
+        // Ordering: Relaxed; it only says that enough has happened to look again.
+        self.moved.store(0, Ordering::Relaxed);
+        let reading = catch_unwind(AssertUnwindSafe(|| self.gauge.used())); // [MEMORY-5]
+        let (used, panic) = match reading {
+            Ok(used) => (used.map(units_of), None),
+            Err(payload) => (None, Some(payload)),
+        };
+        let floor = self.floor.weight();
+        self.semaphore.relimit(|balance| {
+            let mut meter = lock(&self.meter);
+            // Who began later has seen all that made us look. What is held and who waits is new in any case.
+            if ticket > meter.latest {
+                (meter.latest, meter.used) = (ticket, used); // [MEMORY-4]
+            }
+            let head = if balance.waiting == 0 { alone } else { balance.head };
+            let reading = Reading { used: meter.used, in_use: balance.in_use - floor, head };
+            floor + meter.control.review(reading) // [MEMORY-1]; at most twice the floor
+        });
+        if let Some(payload) = panic {
+            if thread::panicking() {
+                std::mem::forget(payload); // Its drop could panic once more, which would be the end.
+            } else {
+                resume_unwind(payload);
+            }
+        }
+    }
+
+    fn try_acquire(&self, asked: usize) -> Result<OwnedPermit, TryAcquireError> {
+        match self.semaphore.try_acquire_many_owned(asked) {
+            Err(TryAcquireError::NoPermits) => self.try_again(asked),
+            decided => decided,
+        }
+    }
+
+    /// For who was refused and will not wait: looks whether that is still right. If nothing is held, nobody else would.
+    fn try_again(&self, asked: usize) -> Result<OwnedPermit, TryAcquireError> {
+        if !(self.in_use() == 0 || self.is_due(asked)) {
+            return Err(TryAcquireError::NoPermits);
+        }
+        self.review(Some(asked));
+        let second = self.semaphore.try_acquire_many_owned(asked);
+        if second.is_err() {
+            self.review(None); // Somebody came in between, and the room that was made for us is not for all.
+        }
+        second
+    }
+
+    /// Whether enough has been moved, with these units, to look again.
+    fn is_due(&self, units: usize) -> bool {
+        // Ordering: Relaxed, all of it: a count that decides when to look, and protects nothing.
+        let mut seen = self.moved.load(Ordering::Relaxed);
+        loop {
+            let moved = seen.saturating_add(units as u64);
+            match self.moved.compare_exchange_weak(seen, moved, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return moved >= self.review_every,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// After `units` were moved: reviews if it is time, or if nobody else would [MEMORY-3].
+    fn after(&self, units: usize) {
+        let semaphore = &self.semaphore;
+        // With a limit of nothing it is stopped, or others have all: whoever gives back looks whether that is over.
+        let nothing_starts = || self.in_use() == 0 || semaphore.limit() == self.floor.weight();
+        if self.is_due(units) || (nothing_starts() && semaphore.waiting() > 0) {
+            self.review(None);
+        }
+    }
+}
+
+/// Looks when it is dropped, so that a waker's panic on the way does not keep it from that.
+struct After<'a>(&'a Inner, usize);
+
+impl Drop for After<'_> {
+    fn drop(&mut self) {
+        self.0.after(self.1);
+    }
+}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBudget")
+            .field("budget", &self.inner.budget)
+            .field("in_use", &self.in_use())
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What of a [`MemoryBudget`] can be chosen.
+///
+/// ```
+/// use anteroom_limiter::{BudgetError, MemoryBudget};
+///
+/// let budget = MemoryBudget::builder(1 << 30)
+///     .soft(0.70) // promise no more than this
+///     .hard(0.85) // start nothing above this
+///     .first_estimate(256 << 10)
+///     .max_waiting(1_000)
+///     .build()?;
+/// assert_eq!(budget.typical(), 256 << 10);
+/// # Ok::<(), BudgetError>(())
+/// ```
+#[must_use = "nothing is made until build"]
+pub struct MemoryBuilder {
+    budget: u64,
+    soft: f64,
+    hard: f64,
+    first_estimate: u64,
+    waiting_max: usize,
+    gauge: Option<Box<dyn MemoryGauge + Send + Sync>>,
+}
+
+impl MemoryBuilder {
+    /// What part of the budget is promised at most. 0.80, if nothing is said.
+    ///
+    /// The rest is for what nobody declares: what others take between two readings, and estimates that were too small.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::builder(100 << 20).soft(0.5).build().unwrap();
+    /// assert_eq!(budget.snapshot().soft, 50 << 20);
+    /// ```
+    pub fn soft(mut self, fraction: f64) -> Self {
+        self.soft = fraction;
+        self
+    }
+
+    /// From what part of the budget on nothing new starts, until less than soft is used. 0.90, if nothing is said.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::builder(100 << 20).hard(0.95).build().unwrap();
+    /// assert_eq!(budget.snapshot().hard, 95 << 20);
+    /// ```
+    pub fn hard(mut self, fraction: f64) -> Self {
+        self.hard = fraction;
+        self
+    }
+
+    /// What a task is taken to hold before the first has said. A 16th of the budget, if nothing is said.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::builder(1 << 30).first_estimate(64 << 10).build().unwrap();
+    /// assert_eq!(budget.typical(), 64 << 10);
+    /// ```
+    pub fn first_estimate(mut self, bytes: u64) -> Self {
+        self.first_estimate = bytes;
+        self
+    }
+
+    /// At most so many wait; the next is told [`AcquireError::QueueFull`] at once. As many as come, if nothing is said.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use std::task::{Context, Poll, Waker};
+    /// use anteroom_limiter::{AcquireError, MemoryBudget};
+    ///
+    /// let budget = MemoryBudget::builder(1 << 20).gauge(|| None).max_waiting(0).build().unwrap();
+    /// let _all = budget.try_acquire(1 << 20);
+    /// let second = pin!(budget.acquire(1)).poll(&mut Context::from_waker(Waker::noop()));
+    /// assert!(matches!(second, Poll::Ready(Err(AcquireError::QueueFull))));
+    /// ```
+    pub fn max_waiting(mut self, waiting_max: usize) -> Self {
+        self.waiting_max = waiting_max;
+        self
+    }
+
+    /// How used memory is measured. As [`MemoryBudget::bytes`] does, if nothing is said.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::builder(1 << 30).gauge(|| Some(5 << 20)).build().unwrap();
+    /// assert_eq!(budget.snapshot().used, Some(5 << 20));
+    /// ```
+    pub fn gauge(mut self, gauge: impl MemoryGauge + Send + Sync + 'static) -> Self {
+        self.gauge = Some(Box::new(gauge));
+        self
+    }
+
+    /// Makes the budget, and reads the gauge for the first time: what is used now is what tasks do not have.
+    ///
+    /// ```
+    /// use anteroom_limiter::{BudgetError, MemoryBudget};
+    ///
+    /// assert_eq!(MemoryBudget::builder(4_096).build().unwrap_err(), BudgetError::TooSmall);
+    /// assert_eq!(MemoryBudget::builder(1 << 50).build().unwrap_err(), BudgetError::AboveMax);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BudgetError`].
+    ///
+    /// # Panics
+    ///
+    /// If the gauge does.
+    pub fn build(self) -> Result<MemoryBudget, BudgetError> {
+        let Self { budget, soft, hard, first_estimate, waiting_max, gauge } = self;
+        // Written so that no NaN passes.
+        if !(soft > 0.0 && soft <= hard && hard <= 1.0) {
+            return Err(BudgetError::Fractions);
+        }
+        if budget > MemoryBudget::MAX_BYTES {
+            return Err(BudgetError::AboveMax);
+        }
+        // At most 2^42, which a float holds exactly.
+        let part = |fraction: f64| (budget as f64 * fraction) as u64;
+        let (soft, hard) = (part(soft), part(hard));
+        // Rounded down, and at most 2^30 - 1 even with a soft of all.
+        let floor = ((soft / UNIT) as usize).min(Semaphore::MAX_PERMITS / 2);
+        if floor == 0 {
+            return Err(BudgetError::TooSmall);
+        }
+        let control = Control::new(floor, ((hard / UNIT) as usize).max(floor));
+        let semaphore = Semaphore::new(2 * floor).with_max_waiting(waiting_max);
+        let semaphore = Arc::new(semaphore);
+        let permit = semaphore.try_acquire_many_owned(floor).expect("nobody else has it yet");
+        let inner = Inner {
+            semaphore,
+            floor: permit,
+            budget,
+            soft,
+            hard,
+            gauge: gauge.unwrap_or_else(|| Box::new(gauge::Process::open(Path::new("/")))),
+            moved: AtomicU64::new(0),
+            review_every: (budget / REVIEWS / UNIT).max(1),
+            meter: Mutex::new(Meter { control, used: None, begun: 0, latest: 0 }),
+            peaks: Mutex::new(Peaks::new()),
+            first_estimate,
+        };
+        inner.review(None);
+        Ok(MemoryBudget { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for MemoryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBuilder")
+            .field("budget", &self.budget)
+            .field("soft", &self.soft)
+            .field("hard", &self.hard)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a budget cannot be made.
+///
+/// ```
+/// use anteroom_limiter::{BudgetError, MemoryBudget};
+///
+/// let error = MemoryBudget::builder(1 << 30).soft(0.9).hard(0.8).build().unwrap_err();
+/// assert_eq!(error, BudgetError::Fractions);
+/// assert_eq!(error.to_string(), "it must be 0 < soft <= hard <= 1");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BudgetError {
+    /// The part that may be promised is less than one unit of 4 KiB.
+    TooSmall,
+    /// More than [`MemoryBudget::MAX_BYTES`].
+    AboveMax,
+    /// It must be 0 < soft <= hard <= 1.
+    Fractions,
+}
+
+impl fmt::Display for BudgetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSmall => write!(f, "less than {UNIT} bytes of a budget could be promised"),
+            Self::AboveMax => write!(f, "a budget must be at most {} bytes", MemoryBudget::MAX_BYTES),
+            Self::Fractions => f.write_str("it must be 0 < soft <= hard <= 1"),
+        }
+    }
+}
+
+impl Error for BudgetError {}
+
+/// What a task holds, as far as it is known before: the future itself, and what its author says that it will allocate.
+///
+/// ```
+/// use anteroom_limiter::task_bytes;
+///
+/// async fn copy() -> usize {
+///     let buffer = [0_u8; 1_000];
+///     std::future::ready(()).await;
+///     buffer.len()
+/// }
+///
+/// let task = copy();
+/// assert!((65_536 + 1_000..65_536 + 2_000).contains(&task_bytes(&task, 65_536)));
+/// ```
+#[must_use]
+pub fn task_bytes<F: ?Sized>(task: &F, heap_bytes: u64) -> u64 {
+    heap_bytes.saturating_add(size_of_val(task) as u64)
+}
+
+/// Resolves to a [`MemoryPermit`] when it is this caller's turn. Made by [`MemoryBudget::acquire`] and its sibling.
+///
+/// It stands in line from its first poll.
+///
+/// ```
+/// use std::pin::pin;
+/// use std::task::{Context, Poll, Waker};
+/// use anteroom_limiter::MemoryBudget;
+///
+/// let budget = MemoryBudget::with_gauge(1 << 20, || None);
+/// let first = budget.try_acquire(500 << 10).unwrap();
+///
+/// let mut second = pin!(budget.acquire(500 << 10));
+/// let mut cx = Context::from_waker(Waker::noop());
+/// assert!(second.as_mut().poll(&mut cx).is_pending());
+/// drop(first);
+/// assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(_))));
+/// ```
+///
+/// # Panics
+///
+/// If it is polled after it has resolved; and as drop of a [`MemoryPermit`] does.
+#[must_use = "nothing is acquired until this is awaited"]
+pub struct AcquireMemory {
+    budget: MemoryBudget,
+    /// Until it has resolved.
+    acquire: Option<Acquire<Arc<Semaphore>>>,
+    asked: usize,
+    bytes: u64,
+    /// Whether `bytes` is what other tasks held, so that it says nothing of this one.
+    is_guess: bool,
+    /// Whether it stands in line, or did.
+    has_waited: bool,
+}
+
+impl AcquireMemory {
+    fn new(budget: &MemoryBudget, bytes: u64, is_guess: bool) -> Self {
+        let asked = budget.inner.asked(bytes);
+        let acquire = Some(budget.inner.semaphore.acquire_many_owned(asked));
+        Self { budget: budget.clone(), acquire, asked, bytes, is_guess, has_waited: false }
+    }
+}
+
+impl Future for AcquireMemory {
+    type Output = Result<MemoryPermit, AcquireError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { budget, acquire: slot, asked, bytes, is_guess, has_waited } = self.get_mut();
+        let inner = &*budget.inner;
+        let Some(acquire) = slot.as_mut() else {
+            panic!("an AcquireMemory was polled after it had resolved")
+        };
+        let mut polled = Pin::new(&mut *acquire).poll(cx);
+        if polled.is_pending() && !std::mem::replace(has_waited, true) {
+            // [MEMORY-3] It stands in line already.
+            if inner.in_use() == 0 || inner.is_due(*asked) {
+                inner.review(None);
+                polled = Pin::new(acquire).poll(cx); // That may have been for us: then no need to be woken first.
+            }
+        }
+        let acquired = match polled {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(AcquireError::QueueFull)) => {
+                inner.try_again(*asked).map_err(|error| match error {
+                    TryAcquireError::Closed => AcquireError::Closed,
+                    TryAcquireError::NoPermits | TryAcquireError::ExceedsLimit => AcquireError::QueueFull,
+                })
+            }
+            Poll::Ready(acquired) => acquired,
+        };
+        *slot = None;
+        Poll::Ready(acquired.map(|permit| MemoryPermit::new(budget, permit, *bytes, *is_guess)))
+    }
+}
+
+impl Drop for AcquireMemory {
+    fn drop(&mut self) {
+        if let Some(acquire) = self.acquire.take() {
+            // [MEMORY-3] If it was granted, that comes back now; if it was the head, the next one is.
+            let _after = self.has_waited.then_some(After(&self.budget.inner, 0));
+            drop(acquire);
+        }
+    }
+}
+
+impl fmt::Debug for AcquireMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcquireMemory")
+            .field("bytes", &self.bytes)
+            .field("acquire", &self.acquire)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Memory of a [`MemoryBudget`], in use until this is dropped.
+///
+/// ```
+/// use anteroom_limiter::MemoryBudget;
+///
+/// let budget = MemoryBudget::bytes(1 << 30);
+/// let mut permit = budget.try_acquire(1 << 20).unwrap(); // an estimate
+/// permit.settle(3 << 20); // what it was
+/// assert_eq!(budget.in_use(), 3 << 20);
+/// drop(permit);
+/// assert_eq!(budget.in_use(), 0);
+/// ```
+///
+/// # Panics
+///
+/// Its drop, and all that gives back, lets in who waits. If one of their wakers panics, or the gauge that is read then
+/// does, that panic is passed on after all is done, unless this thread is already unwinding.
+#[must_use = "dropped at once, it limits nothing"]
+pub struct MemoryPermit {
+    permit: OwnedPermit,
+    budget: MemoryBudget,
+    bytes: u64,
+    peak: u64,
+    /// Whether all that is known of it is the estimate.
+    is_estimate: bool,
+    /// Whether that estimate was made of what other tasks held, so that it says nothing of this one.
+    is_guess: bool,
+}
+
+impl MemoryPermit {
+    /// Of units that were granted; what is missing of an oversized estimate is charged.
+    fn new(budget: &MemoryBudget, permit: OwnedPermit, bytes: u64, is_guess: bool) -> Self {
+        let asked = permit.weight();
+        let budget = budget.clone();
+        let mut this = Self { permit, budget, bytes, peak: bytes, is_estimate: true, is_guess };
+        let units = units_of(bytes).max(asked);
+        weigh(&mut this.permit, units);
+        this.budget.inner.after(units);
+        this
+    }
+
+    /// How many bytes it holds.
+    ///
+    /// ```
+    /// # use anteroom_limiter::MemoryBudget;
+    /// let permit = MemoryBudget::bytes(1 << 30).try_acquire(5_000).unwrap();
+    /// assert_eq!(permit.bytes(), 5_000);
+    /// ```
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The most that it has held by its own account: what it was [settled](Self::settle) at and [charged](Self::charge);
+    /// before, its estimate.
+    ///
+    /// ```
+    /// # use anteroom_limiter::MemoryBudget;
+    /// let mut permit = MemoryBudget::bytes(1 << 30).try_acquire(1 << 20).unwrap();
+    /// permit.settle(5_000); // so the estimate was wrong
+    /// permit.charge(1_000);
+    /// permit.settle(2_000);
+    /// assert_eq!(permit.peak(), 6_000);
+    /// ```
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// It holds `bytes` more. Never waits: for what has happened already.
+    ///
+    /// The budget may be in debt afterwards, and nobody new starts until enough has come back.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::bytes(1 << 30);
+    /// let mut permit = budget.try_acquire(1 << 20).unwrap();
+    /// let mut body = Vec::with_capacity(1 << 20);
+    /// body.resize(4 << 20, 0_u8); // it did not fit
+    /// permit.charge(3 << 20);
+    /// assert_eq!(permit.bytes(), 4 << 20);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As its drop does.
+    pub fn charge(&mut self, bytes: u64) {
+        let total = self.bytes.saturating_add(bytes);
+        self.peak = self.peak.max(total);
+        self.hold(total);
+    }
+
+    /// It holds exactly `total_bytes` now, whatever it held before. Never waits.
+    ///
+    /// The first time, it corrects the estimate. To teach the budget what is typical, state the most first.
+    ///
+    /// ```
+    /// use anteroom_limiter::MemoryBudget;
+    ///
+    /// let budget = MemoryBudget::bytes(1 << 30);
+    /// let mut permit = budget.try_acquire(1 << 20).unwrap();
+    /// let body = vec![0_u8; 300_000];
+    /// permit.settle(body.capacity() as u64); // others may have the rest
+    /// let title = body[..100].to_vec();
+    /// drop(body);
+    /// permit.settle(title.capacity() as u64);
+    /// assert_eq!((permit.bytes(), permit.peak()), (100, 300_000));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As its drop does.
+    pub fn settle(&mut self, total_bytes: u64) {
+        self.peak = if self.is_estimate { total_bytes } else { self.peak.max(total_bytes) };
+        self.hold(total_bytes);
+    }
+
+    /// From now on it holds that much, by its own account.
+    fn hold(&mut self, total: u64) {
+        self.is_estimate = false;
+        self.bytes = total;
+        let units = units_of(total);
+        let moved = units.abs_diff(self.permit.weight());
+        let _after = After(&self.budget.inner, moved); // [MEMORY-3] also if a waker of those who are served panics
+        weigh(&mut self.permit, units);
+    }
+}
+
+/// Makes a permit weigh `units`, as far as the semaphore can count.
+fn weigh(permit: &mut OwnedPermit, units: usize) {
+    match units.checked_sub(permit.weight()) {
+        Some(more) => permit.charge(more),
+        None => permit.shrink(permit.weight() - units),
+    };
+}
+
+impl Drop for MemoryPermit {
+    fn drop(&mut self) {
+        if !(self.is_estimate && self.is_guess) {
+            lock(&self.budget.inner.peaks).record(self.peak);
+        }
+        let units = self.permit.weight();
+        let _after = After(&self.budget.inner, units); // [MEMORY-3] after the units are back
+        self.permit.shrink(units);
+    }
+}
+
+impl fmt::Debug for MemoryPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPermit")
+            .field("bytes", &self.bytes)
+            .field("peak", &self.peak)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a [`MemoryBudget`] lets anybody in.
+///
+/// ```
+/// use anteroom_limiter::{MemoryBudget, MemoryState};
+///
+/// assert_eq!(MemoryBudget::with_gauge(1 << 20, || Some(0)).snapshot().state, MemoryState::Open);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryState {
+    /// Who fits is let in.
+    Open,
+    /// As much as hard was used, and since then not less than soft: only what runs alone is let in.
+    Stopped,
+}
+
+/// What a [`MemoryBudget`] was, in bytes.
+///
+/// Displays as one line. What is in use, waits, and the limit are of one instant; what is used is of the instant before.
+///
+/// ```
+/// use anteroom_limiter::MemoryBudget;
+///
+/// let snapshot = MemoryBudget::with_gauge(10 << 20, || Some(1 << 20)).snapshot();
+/// assert_eq!((snapshot.soft, snapshot.limit, snapshot.in_use), (8 << 20, 7 << 20, 0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MemorySnapshot {
+    /// The whole budget.
+    pub budget: u64,
+    /// What is promised at most, less what others hold.
+    pub soft: u64,
+    /// What may be measured before nothing new starts.
+    pub hard: u64,
+    /// What permits may hold together, by the latest review. Less than what they do hold: nobody new.
+    pub limit: u64,
+    /// What permits hold together.
+    pub in_use: u64,
+    /// What is measured now; `None` if that failed.
+    pub used: Option<u64>,
+    /// What others hold: the least that was ever measured while no permit held anything.
+    pub baseline: u64,
+    /// How many callers wait.
+    pub waiting: usize,
+    /// What a task typically holds.
+    pub typical: u64,
+    /// Whether anybody new starts.
+    pub state: MemoryState,
+    /// Who waited for memory of late, where the system tells.
+    pub pressure: Option<Pressure>,
+}
+
+impl fmt::Display for MemorySnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        match self.used {
+            Some(used) => write!(f, "{:.1} MiB used", mib(used))?,
+            None => f.write_str("not measured")?,
+        }
+        write!(
+            f,
+            " of {:.1} MiB (soft {:.1}, hard {:.1}), {:.1} promised of {:.1}, {} wait, typical {:.1} MiB, {}",
+            mib(self.budget),
+            mib(self.soft),
+            mib(self.hard),
+            mib(self.in_use),
+            mib(self.limit),
+            self.waiting,
+            mib(self.typical),
+            match self.state {
+                MemoryState::Open => "open",
+                MemoryState::Stopped => "stopped",
+            }
+        )?;
+        match &self.pressure {
+            Some(pressure) => write!(f, ", pressure {pressure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Rounded up.
+fn units_of(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX)
+}
+
+fn bytes_of(units: usize) -> u64 {
+    (units as u64).saturating_mul(UNIT) // What was measured may be any number.
+}
