@@ -3,7 +3,7 @@
 //! # Who it is for
 //!
 //! Whoever must bound what an async program does at once: connections, requests to one host, bytes of memory. It needs
-//! no runtime, no clock and no unsafe code, and one dependency. It is also the part of the anteroom runtime that
+//! no runtime, no clock and no unsafe code, and two small dependencies. It is also the part of the anteroom runtime that
 //! decides who gets in.
 //!
 //! ```
@@ -61,6 +61,10 @@
 //! | `semaphore` | the public face |
 //! | `local` | the same semaphore for one thread: the ledger in a cell |
 //! | `memory` | a budget of bytes, measured: `control`, `estimate`, `cgroup`, `gauge`, `pressure` below it |
+//! | `keyed` | a limit for each key, which is forgotten when nobody uses it |
+//! | `all` | several semaphores at once, in an order that cannot deadlock |
+//! | `tree` | limits below limits |
+//! | `admit` | futures that run under a permit: bounded spawning for any runtime |
 //! | `models` | the protocol as loom explores it, and the bugs that it must find |
 //! | `sync` | std or loom, chosen once |
 //!
@@ -72,8 +76,11 @@
 #![deny(missing_docs)]
 
 mod acquire;
+mod admit;
+mod all;
 mod error;
 mod gate;
+mod keyed;
 pub mod ledger;
 mod local;
 mod memory;
@@ -85,11 +92,15 @@ mod semaphore;
 mod suspend;
 mod sync;
 mod timer;
+mod tree;
 mod wake;
 mod word;
 
 pub use acquire::Acquire;
+pub use admit::{Admit, AdmitError, Admitted};
+pub use all::{AcquireAll, All, AllPermit, Request, Requests};
 pub use error::{AcquireError, LimitError, TryAcquireError};
+pub use keyed::{Keyed, KeyedAcquire, KeyedError, KeyedPermit, TryKeyedError};
 pub use ledger::{Key, Ledger, Refusal};
 pub use local::{LocalAcquire, LocalPermit, LocalSemaphore};
 pub use memory::{
@@ -99,3 +110,4 @@ pub use memory::{
 pub use permit::{MergeError, OwnedPermit, Permit};
 pub use semaphore::{Semaphore, Snapshot};
 pub use timer::Timer;
+pub use tree::{ChildError, Limiter, LimiterAcquire, LimiterPermit};
