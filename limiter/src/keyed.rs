@@ -531,12 +531,13 @@ impl<K> Member<K> {
         let mut from = 0;
         loop {
             let member = Self::enter_from(shared, hash, from, &mut key)?;
-            match &key {
-                // One with the same hash. If it panics, the member goes as any does [KEYED-4].
-                Some(key) if member.entry.key != *key => from = member.entry.place.1 + 1,
-                // The same key; or its own entry, into which it went.
-                _ => return Ok(member),
+            // One with the same hash, or its own entry, into which it went. If it panics, the member goes as any does.
+            if key.as_ref().is_none_or(|key| member.entry.key == *key) {
+                // Here and not at the end: if it panics there, nobody would drop the member that is being returned.
+                drop(key);
+                return Ok(member);
             }
+            from = member.entry.place.1 + 1;
         }
     }
 
