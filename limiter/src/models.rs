@@ -23,6 +23,10 @@
 //! | `charge_plain` | a charge is a load and a store | [GATE-1] |
 
 mod charge;
+//! | `keyed_forgets_early` | the last user looks, and forgets the key without a second look | [KEYED-2] |
+//!
+//! The last one is in `models/keyed.rs`, which has the models of the map of keys.
+mod keyed;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
