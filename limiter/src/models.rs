@@ -21,11 +21,11 @@
 //! | `cancel_keeps_grant` | a future dropped after its grant keeps the units | [GATE-3] |
 //! | `grant_once` | a release serves one waiter, however many fit | [GATE-4] |
 //! | `charge_plain` | a charge is a load and a store | [GATE-1] |
-
-mod charge;
 //! | `keyed_forgets_early` | the last user looks, and forgets the key without a second look | [KEYED-2] |
 //!
-//! The last one is in `models/keyed.rs`, which has the models of the map of keys.
+//! The last two are caught by the models in `models/`, of what holders do later and of the map of keys.
+
+mod charge;
 mod keyed;
 
 use std::pin::{Pin, pin};
