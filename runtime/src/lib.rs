@@ -82,6 +82,18 @@ pub mod time;
 mod worst;
 mod yield_now;
 
+/// The crate `anteroom-limiter`, in the version whose [`Timer`](limiter::Timer) is that of [`time::Timer`]: permits and limits
+/// that need no runtime.
+///
+/// ```
+/// use anteroom::limiter::Semaphore;
+/// anteroom::block_on(async {
+///     let downloads = Semaphore::new(8);
+///     let _permit = downloads.acquire().await.unwrap();
+/// });
+/// ```
+#[doc(no_inline)]
+pub use anteroom_limiter as limiter;
 #[cfg(not(anteroom_loom))]
 pub use blocking::{Blocking, TrySpawnBlockingError, spawn_blocking, try_spawn_blocking};
 pub use cancel::{CancelGuard, CancellationToken, Cancelled, RunUntil};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anteroom::net::{ReadHalf, ReuniteError, TcpListener, TcpStream, ToAddress, WriteHalf, lookup_host};
-use anteroom::time::{Elapsed, Interval, Sleep, Timeout};
+use anteroom::time::{Elapsed, Interval, Sleep, Timeout, Timer};
 use anteroom::{
     AsCompleted, Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, Gather,
     GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle,
@@ -179,6 +179,7 @@ rows! {
     Acquire<Arc<Semaphore>>: YES YES YES;
     Permit<&'static Semaphore>: YES YES YES;
     OwnedPermit: YES YES YES;
+    Timer: YES YES YES;
     MergeError<Arc<Semaphore>>: YES YES YES;
     AcquireError: YES YES YES;
     TryAcquireError: YES YES YES;

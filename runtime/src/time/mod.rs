@@ -14,12 +14,14 @@
 mod interval;
 mod sleep;
 mod timeout;
+mod timer;
 
 use std::time::{Duration, Instant};
 
 pub use interval::{Interval, interval};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
+pub use timer::Timer;
 
 use crate::{clock, driver};
 
