@@ -30,7 +30,8 @@ pub use ask::{Ask, AskError};
 use crate::clock;
 use crate::holders::{self, Holders, Waiters};
 use crate::metrics::{self, LongPolls, Metrics};
-use crate::spawn::{Spawn, SpawnError};
+use crate::spawn::within::Waits;
+use crate::spawn::{Spawn, SpawnError, SpawnTimeoutError};
 use crate::task::{self, JoinHandle, WaitsFor};
 use crate::time::{Elapsed, Sleep};
 
@@ -124,6 +125,43 @@ impl Handle {
     {
         self.assert_elsewhere("spawn_wait", "await Handle::spawn");
         wait(pin!(self.spawn(future)), None).expect("without a deadline it waits until it is told")
+    }
+
+    /// [`spawn_wait`](Self::spawn_wait) for at most `timeout`, by the system's clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = anteroom::Runtime::new().unwrap();
+    /// let handle = runtime.handle();
+    /// // Nobody runs the runtime, so nobody answers.
+    /// let thread = std::thread::spawn(move || {
+    ///     let error = handle.spawn_wait_timeout(async { 7 }, Duration::from_millis(1)).unwrap_err();
+    ///     assert!(error.is_timed_out());
+    ///     anteroom::block_on(error.into_future().unwrap())
+    /// });
+    /// assert_eq!(thread.join().unwrap(), 7);
+    /// ```
+    ///
+    /// # Errors
+    /// [`SpawnTimeoutError`], with the future: [`SpawnError::TimedOut`] if there was no place in time, and otherwise as
+    /// [`spawn`](Self::spawn). The owner answers between two polls, so no time at all is too short, also where there is room.
+    ///
+    /// # Panics
+    /// On the thread of this very runtime, which would wait for itself.
+    #[track_caller]
+    pub fn spawn_wait_timeout<F>(
+        &self,
+        future: F,
+        timeout: Duration,
+    ) -> Result<JoinHandle<F::Output>, SpawnTimeoutError<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.assert_elsewhere("spawn_wait_timeout", "await Handle::spawn(..).timeout(..)");
+        let mut spawn = pin!(self.spawn(future));
+        let told = wait(spawn.as_mut(), Some(timeout)).unwrap_or_else(|| spawn.as_mut().give_up());
+        told.map_err(|why| SpawnTimeoutError::new(why, spawn.take_back()))
     }
 
     /// Admits nobody from now on. Who waits gets [`SpawnError::Closed`], with the future in its frame still; tasks that were

@@ -108,9 +108,11 @@ pub use holders::{Holder, Holders, Waiters, Waiting, holders, waiters};
 pub use metrics::{LongPolls, Metrics, long_polls, metrics};
 #[cfg(not(anteroom_loom))]
 pub use runtime::{Builder, Runtime, block_on};
+#[cfg(not(anteroom_loom))]
+pub use spawn::Within;
 pub use spawn::{
-    Join, Reservation, Reserve, Spawn, SpawnError, SpawnLocal, SpawnWith, TrySpawnError, reserve, spawn,
-    spawn_local, spawn_service, spawn_with, try_spawn,
+    Join, Reservation, Reserve, Spawn, SpawnError, SpawnLocal, SpawnTimeoutError, SpawnWith, TrySpawnError,
+    reserve, spawn, spawn_local, spawn_service, spawn_with, try_spawn,
 };
 pub use task::{JoinError, JoinHandle, TaskId, WaitsFor};
 #[cfg(not(anteroom_loom))]

@@ -47,6 +47,14 @@ rows! {
     spawn_waits for "spawn", "Spawn";
     spawn_local_waits for "spawn_local", "SpawnLocal";
     spawn_with_waits for "spawn_with", "SpawnWith";
+    spawn_waits_with_a_time for "Spawn::timeout", "Within";
+    spawn_waits_until_a_deadline for "Spawn::deadline";
+    spawn_times_out for "Spawn::timeout", "Within";
+    spawn_and_join_in_time for "Within", "Join";
+    handle_spawn_with_a_time_on_another_thread for "Within";
+    reserve_waits_with_a_time for "Reserve::timeout", "Reserve::deadline";
+    group_spawn_waits_with_a_time for "GroupSpawn::timeout", "GroupSpawn::deadline";
+    group_spawn_times_out_in_both_lines for "GroupSpawn::timeout";
     spawn_finds_room for "spawn";
     spawn_and_join for "Spawn::join", "Join";
     handle_spawn_on_the_owner for "Handle::spawn";
@@ -383,6 +391,132 @@ fn spawn_and_join() {
         assert!(probe.is_gone(), "{step:?}: dropped, its task is aborted");
         assert!(done || !is_waiting || probe.runs() == 0, "{step:?}");
         done
+    });
+}
+
+fn spawn_waits_with_a_time() {
+    each_step(2, one_place().paused_clock(true), async |step| {
+        let done = place(step, |probe| spawn(probe.run()).timeout(HOUR)).await;
+        assert_eq!(metrics().timers, 0, "{step:?}");
+        done && place(step, |probe| spawn_with(move || probe.run()).timeout(HOUR)).await
+            && place(step, |probe| spawn_local(probe.run()).timeout(HOUR)).await
+    });
+}
+
+fn spawn_waits_until_a_deadline() {
+    each_step(2, one_place().paused_clock(true), async |step| {
+        place(step, |probe| spawn(probe.run()).deadline(time::now() + HOUR)).await
+    });
+}
+
+fn spawn_times_out() {
+    each_step(2, one_place().paused_clock(true), async |step| {
+        let probe = Probe::default();
+        let holder = reserve().await.unwrap();
+        let told = step.run(spawn(probe.clone().run()).timeout(HOUR), |_| {}).await;
+        assert_eq!((metrics().timers, metrics().waiting), (0, 0), "{step:?}");
+        // Told of it, the caller has it; dropped before, nobody.
+        assert_eq!(probe.is_gone(), told.is_none(), "{step:?}");
+        let done = told.is_some_and(|told| told.unwrap_err().is_timed_out());
+        assert!(probe.is_gone() && probe.runs() == 0, "{step:?}");
+        drop(holder);
+        assert_eq!(spawn(async { 8 }).join().await.unwrap(), 8);
+        done
+    });
+}
+
+fn spawn_and_join_in_time() {
+    each_step(4, one_place().paused_clock(true), async |step| {
+        let probe = Probe::default();
+        let mut holder = Some(reserve().await.unwrap());
+        let next = |polls| match polls {
+            1 => drop(holder.take()),
+            _ => probe.may_end(),
+        };
+        let joined = step.run(spawn(probe.clone().run()).timeout(HOUR).join(), next).await;
+        drop(holder.take());
+        assert_eq!(spawn(async { 8 }).join().await.unwrap(), 8);
+        assert!(probe.is_gone(), "{step:?}: dropped, its task is aborted");
+        assert_eq!(metrics().timers, 0, "{step:?}");
+        joined.is_some_and(|output| output.unwrap() == 7)
+    });
+}
+
+fn handle_spawn_with_a_time_on_another_thread() {
+    each_step(2, one_place(), async |step| {
+        let (probe, ended) = (Probe::default(), Gate::new());
+        let holder = reserve().await.unwrap();
+        let handle = Handle::current().unwrap();
+        let thread = thread::spawn({
+            let (step, probe, ended) = (step.clone(), probe.clone(), ended.clone());
+            move || {
+                let other = Runtime::new().unwrap();
+                let done = other.block_on(async {
+                    let mut holder = Some(holder);
+                    let waits = handle.spawn(probe.clone().run()).timeout(HOUR);
+                    let spawned = step.run(waits, |_| drop(holder.take())).await;
+                    assert_eq!(metrics().timers, 0, "{step:?}");
+                    if let Some(told) = &spawned {
+                        assert!(told.is_ok(), "{step:?}");
+                        probe.may_end();
+                    }
+                    spawned.is_some()
+                });
+                drop(probe);
+                ended.open();
+                done
+            }
+        });
+        ended.wait().await;
+        let done = thread.join().unwrap();
+        assert_eq!(spawn(async { 8 }).join().await.unwrap(), 8);
+        assert!(probe.is_gone(), "{step:?}");
+        done
+    });
+}
+
+fn reserve_waits_with_a_time() {
+    each_step(2, one_place().paused_clock(true), async |step| {
+        place(step, |_| reserve().timeout(HOUR)).await
+            && place(step, |_| reserve().deadline(time::now() + HOUR)).await
+            && {
+                let holder = reserve().await.unwrap();
+                let late = step.run(reserve().timeout(HOUR), |_| {}).await;
+                assert_eq!((metrics().timers, metrics().waiting), (0, 0), "{step:?}");
+                drop(holder);
+                late.is_some_and(|late| late.is_err())
+            }
+    });
+}
+
+fn group_spawn_waits_with_a_time() {
+    each_step(2, one_place().paused_clock(true), async |step| {
+        let group = TaskGroup::with_limit(1);
+        place(step, |probe| group.spawn(probe.run()).timeout(HOUR)).await
+            && place(step, |probe| group.spawn_local(probe.run()).deadline(time::now() + HOUR)).await
+    });
+}
+
+fn group_spawn_times_out_in_both_lines() {
+    each_step(2, one_place().paused_clock(true), async |step| {
+        let holder = reserve().await.unwrap();
+        let group = TaskGroup::with_limit(1);
+        let probe = Probe::default();
+        let both = async {
+            // The first waits for the runtime, the second for the group, until the first has left.
+            let first = group.spawn(probe.clone().run()).timeout(HOUR);
+            let second = group.spawn(probe.clone().run()).timeout(2 * HOUR);
+            let (first, second) = futures_util::future::join(first, second).await;
+            first.unwrap_err().is_timed_out() && second.unwrap_err().is_timed_out()
+        };
+        let done = step.run(both, |_| {}).await;
+        assert!(probe.is_gone() && probe.runs() == 0, "{step:?}");
+        assert_eq!((metrics().timers, metrics().waiting), (0, 0), "{step:?}");
+        drop(holder);
+        // The group's place is there for the next one.
+        group.try_spawn(async { 8 }).unwrap();
+        assert_eq!(group.join_next().await.unwrap().unwrap(), 8);
+        done == Some(true)
     });
 }
 
@@ -1309,6 +1443,12 @@ fn functions(file: &SourceFile) -> Vec<Function> {
         } else if line.trim_start().starts_with("impl<$(") && !line.contains(" for ") {
             // What the fronts of spawning have in common.
             of = "Spawn".into();
+        } else if line.trim_start().starts_with("impl<")
+            && line.contains(" $name<")
+            && !line.contains(" for ")
+        {
+            // And those of groups.
+            of = "GroupSpawn".into();
         } else if indent == 0 && line.starts_with('}') {
             of.clear();
         }

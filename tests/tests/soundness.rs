@@ -14,8 +14,8 @@ use anteroom::{
     AsCompleted, Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, Gather,
     GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle,
     LongPolls, Metrics, Part, Reservation, Reserve, RunUntil, Runtime, Spawn, SpawnError, SpawnLocal,
-    SpawnWith, TaskGroup, TaskId, TryGather, TrySpawnBlockingError, TrySpawnError, Waiters, Waiting,
-    WaitsFor, WorstCase, YieldNow,
+    SpawnTimeoutError, SpawnWith, TaskGroup, TaskId, TryGather, TrySpawnBlockingError, TrySpawnError,
+    Waiters, Waiting, WaitsFor, Within, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
@@ -114,7 +114,15 @@ rows! {
     GroupSpawn<'static, Plain, u8>: YES NO NO;
     GroupSpawn<'static, Local, Rc<u8>>: NO NO NO;
     GroupSpawnLocal<'static, Plain, u8>: NO NO NO;
+    // What bounds a wait is as what waits.
+    Within<Spawn<Plain>>: YES NO NO;
+    Within<Spawn<Local>>: NO NO NO;
+    Within<SpawnLocal<Plain>>: NO NO NO;
+    Within<SpawnWith<fn() -> Plain, Plain>>: YES NO NO;
+    Within<Reserve>: YES NO NO;
+    Within<GroupSpawn<'static, Plain, u8>>: YES NO NO;
     Join<Spawn<Plain>, u8>: YES NO NO;
+    Join<Within<Spawn<Plain>>, u8>: YES NO NO;
     Join<Spawn<Plain>, Rc<u8>>: NO NO NO;
     Join<SpawnLocal<Plain>, u8>: NO NO NO;
 
@@ -148,6 +156,9 @@ rows! {
     JoinError: YES YES YES;
     TaskId: YES YES YES;
     SpawnError: YES YES YES;
+    SpawnTimeoutError<Plain>: YES YES YES;
+    SpawnTimeoutError<Local>: NO NO YES;
+    SpawnTimeoutError<Spawn<Plain>>: YES NO NO;
     TrySpawnError<Plain>: YES YES YES;
     TrySpawnError<Local>: NO NO YES;
     TrySpawnError<Spawn<Plain>>: YES NO NO;
@@ -168,6 +179,7 @@ rows! {
     Timeout<Local>: NO NO YES;
     Timeout<Spawn<Plain>>: YES NO NO;
     Elapsed: YES YES YES;
+    Timer: YES YES YES;
     TcpStream: YES YES YES;
     TcpListener: YES YES YES;
     ReadHalf: YES YES YES;
@@ -179,7 +191,6 @@ rows! {
     Acquire<Arc<Semaphore>>: YES YES YES;
     Permit<&'static Semaphore>: YES YES YES;
     OwnedPermit: YES YES YES;
-    Timer: YES YES YES;
     MergeError<Arc<Semaphore>>: YES YES YES;
     AcquireError: YES YES YES;
     TryAcquireError: YES YES YES;

@@ -17,11 +17,14 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
 use super::state::{Coming, Parked, Shared, Waited};
 use crate::admission::{Admission, Key, Offer, Refusal, Spot};
+use crate::spawn::SpawnTimeoutError;
+use crate::spawn::within::{Waits, Within, poll_held};
 use crate::spawn::{
     Spawn, SpawnError, SpawnLocal, TrySpawnError, here, spawn_at, spawn_local_at, try_spawn_at,
 };
@@ -74,16 +77,25 @@ impl<F: Future, T> Future for Seated<F, T> {
 
 /// What a spawn of the runtime must do for a group.
 trait Front<T>: Future<Output = Result<JoinHandle<T>, SpawnError>> {
+    /// What it spawns, without its seat.
+    type Future;
+
     /// The seat, while nothing has happened to the spawn yet, or when it has failed.
     fn seat(self: Pin<&mut Self>) -> Option<&mut Seat<T>>;
 
     fn bytes_in_place(self: Pin<&mut Self>) -> Option<usize>;
 
     /// Whether it waits for room in the runtime.
-    fn is_in_line(self: Pin<&mut Self>) -> bool;
+    fn is_in_line(&self) -> bool;
 
     /// Ends what it began.
     fn end(self: Pin<&mut Self>);
+
+    /// Leaves the runtime's line; the handle of a task that was admitted meanwhile. It does not run in place.
+    fn give_up(self: Pin<&mut Self>) -> Option<JoinHandle<T>>;
+
+    /// Takes out what it has in its frame, when it has failed.
+    fn take(self: Pin<&mut Self>) -> Option<Self::Future>;
 
     /// Runs the child in place, if that may be.
     fn poll_lent(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Self::Output>>;
@@ -92,6 +104,8 @@ trait Front<T>: Future<Output = Result<JoinHandle<T>, SpawnError>> {
 macro_rules! front {
     ($name:ident) => {
         impl<F: Future<Output = T>, T> Front<T> for $name<Seated<F, T>> {
+            type Future = F;
+
             fn seat(self: Pin<&mut Self>) -> Option<&mut Seat<T>> {
                 self.asking().fresh_mut().map(|whole| &mut whole.0.seat)
             }
@@ -100,12 +114,20 @@ macro_rules! front {
                 self.asking().bytes_in_place()
             }
 
-            fn is_in_line(self: Pin<&mut Self>) -> bool {
-                self.asking().is_in_line()
+            fn is_in_line(&self) -> bool {
+                Waits::is_in_line(self)
             }
 
             fn end(self: Pin<&mut Self>) {
                 self.asking().abandon();
+            }
+
+            fn give_up(self: Pin<&mut Self>) -> Option<JoinHandle<T>> {
+                self.asking().give_up()
+            }
+
+            fn take(self: Pin<&mut Self>) -> Option<F> {
+                self.take_back().map(|seated| seated.future)
             }
 
             fn poll_lent(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Self::Output>> {
@@ -272,7 +294,7 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
             let (at, admission) = here();
             let mut coming = Coming {
                 spawner: admission.spot(at.1).map(Spot::spawner),
-                is_in_line: self.as_mut().project().spawn.is_in_line(),
+                is_in_line: self.spawn.is_in_line(),
                 waker: Some(cx.waker().clone()),
             };
             *self.as_mut().project().stage = Stage::Coming(seat);
@@ -294,6 +316,31 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
             seat.vacate();
         }
         SpawnError::Closed
+    }
+
+    /// Whether it waits for a place, of the group or of the runtime.
+    fn is_in_line(&self) -> bool {
+        match self.stage {
+            Stage::Waits(_) => true,
+            Stage::Coming(_) => self.spawn.is_in_line(),
+            Stage::Asks | Stage::Seated(_) | Stage::Over => false,
+        }
+    }
+
+    /// Leaves whichever line it is in.
+    fn give_up(mut self: Pin<&mut Self>) -> Result<(), SpawnError> {
+        match self.stage {
+            Stage::Waits(key) => {
+                *self.as_mut().project().stage = Stage::Over;
+                self.shared.unwait(key);
+                Err(SpawnError::TimedOut)
+            }
+            Stage::Seated(seat) | Stage::Coming(seat) => {
+                let told = self.as_mut().project().spawn.give_up().ok_or(SpawnError::TimedOut);
+                self.told(seat, told)
+            }
+            Stage::Asks | Stage::Over => Err(SpawnError::TimedOut),
+        }
     }
 
     /// The runtime has let it in, or will not.
@@ -356,6 +403,81 @@ macro_rules! group_spawn {
             pub fn heap(mut self, bytes: usize) -> Self {
                 self.joining.spawn.declare(bytes);
                 self
+            }
+
+            /// Waits for a place of the group and one of the runtime for at most `duration` from now, as
+            /// [`Spawn::timeout`](crate::Spawn::timeout).
+            ///
+            /// ```
+            /// use std::time::Duration;
+            /// anteroom::block_on(async {
+            ///     let group = anteroom::TaskGroup::with_limit(1);
+            #[doc = concat!("    group.", $shown, "(std::future::pending()).await.unwrap();")]
+            #[doc = concat!("    let error = group.", $shown, "(async { 7 }).timeout(Duration::from_millis(1)).await.unwrap_err();")]
+            ///     assert!(error.is_timed_out());
+            ///     assert_eq!(error.into_future().unwrap().await, 7);
+            /// });
+            /// ```
+            ///
+            /// # Errors
+            /// [`SpawnTimeoutError`](crate::SpawnTimeoutError), with the future.
+            ///
+            /// # Panics
+            /// When polled outside a runtime.
+            ///
+            /// # Cancel safety
+            /// As without this: dropped while it waits, the future is dropped with it.
+            pub fn timeout(self, duration: Duration) -> Within<Self> {
+                Within::timeout(self, duration)
+            }
+
+            /// As [`timeout`](Self::timeout), until `deadline`.
+            ///
+            /// ```
+            /// anteroom::block_on(async {
+            ///     let group = anteroom::TaskGroup::with_limit(1);
+            ///     let deadline = anteroom::time::now();
+            #[doc = concat!("    group.", $shown, "(std::future::pending::<()>()).deadline(deadline).await.unwrap();")]
+            #[doc = concat!("    let late = group.", $shown, "(async {}).deadline(deadline).await;")]
+            ///     assert!(late.unwrap_err().is_timed_out());
+            /// });
+            /// ```
+            ///
+            /// # Errors
+            /// As [`timeout`](Self::timeout).
+            ///
+            /// # Panics
+            /// As [`timeout`](Self::timeout).
+            ///
+            /// # Cancel safety
+            /// As [`timeout`](Self::timeout).
+            pub fn deadline(self, deadline: Instant) -> Within<Self> {
+                Within::deadline(self, deadline)
+            }
+        }
+
+        impl<F: Future<Output = T>, T> Waits for $name<'_, F, T> {
+            type Place = ();
+            type Held = F;
+
+            fn is_in_line(&self) -> bool {
+                self.joining.is_in_line()
+            }
+
+            fn give_up(self: Pin<&mut Self>) -> Result<(), SpawnError> {
+                self.project().joining.give_up()
+            }
+
+            fn take_back(self: Pin<&mut Self>) -> Option<F> {
+                Front::take(self.project().joining.project().spawn)
+            }
+        }
+
+        impl<F: Future<Output = T>, T> Future for Within<$name<'_, F, T>> {
+            type Output = Result<(), SpawnTimeoutError<F>>;
+
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                poll_held(self, cx)
             }
         }
 

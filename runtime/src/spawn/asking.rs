@@ -193,6 +193,11 @@ impl<S: Seed> Asking<S> {
         }
     }
 
+    /// Whether it waits for a place.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.entry.waits_with().is_some()
+    }
+
     /// Takes the seed out of a frame that does not wait; `None` if it has left.
     pub(crate) fn take(self: Pin<&mut Self>) -> Option<S> {
         self.project().entry.take()
@@ -260,11 +265,6 @@ impl<P: Plant> Asking<P> {
         P::bytes_in_place(self.terms().bytes)
     }
 
-    /// Whether it waits for a place.
-    pub(crate) fn is_in_line(&self) -> bool {
-        self.entry.waits_with().is_some()
-    }
-
     /// What is to become a task, while nothing has happened to it yet.
     pub(crate) fn fresh_mut(self: Pin<&mut Self>) -> Option<&mut P> {
         self.project().entry.fresh_mut()
@@ -329,6 +329,12 @@ impl<P: Plant> Asking<P> {
             None => self.as_mut().project().entry.give_back_lent(waiter),
         }
         self.project().entry.drop_in_place();
+    }
+
+    /// As [`leave`](Self::leave); the handle of a task that was admitted meanwhile. It does not run in place.
+    #[cfg(not(anteroom_loom))]
+    pub(crate) fn give_up(self: Pin<&mut Self>) -> Option<JoinHandle<<P::Task as Future>::Output>> {
+        self.leave().map(handle::<P>)
     }
 
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.

@@ -22,6 +22,8 @@ pub enum SpawnError {
     /// There will be no room unless a child runs in its spawner's place, and there, each in the frame of the one before, run as
     /// many as may by `Builder::in_place_stack`, or 4,096.
     TooDeep,
+    /// There was no place in time: [`Spawn::timeout`](crate::Spawn::timeout) and its relatives.
+    TimedOut,
 }
 
 impl From<Turned> for SpawnError {
@@ -53,6 +55,7 @@ impl SpawnError {
             SpawnError::TooDeep => {
                 "as many children run in their spawner's place, one inside the other, as may by in_place_stack"
             }
+            SpawnError::TimedOut => "there was no place in time",
         }
     }
 }
@@ -64,6 +67,77 @@ impl fmt::Display for SpawnError {
 }
 
 impl std::error::Error for SpawnError {}
+
+/// Why a spawn with a time to wait failed; holds what was to be spawned: the future, or what makes one.
+///
+/// It becomes the [`SpawnError`] inside by `From`, and so by `?`.
+///
+/// ```
+/// use std::time::Duration;
+/// use anteroom::{SpawnError, SpawnTimeoutError};
+///
+/// async fn serve() -> Result<(), SpawnError> {
+///     anteroom::spawn(async { /* answer */ }).timeout(Duration::from_millis(1)).await?;
+///     Ok(())
+/// }
+///
+/// let runtime = anteroom::Runtime::builder().max_tasks(1).build().unwrap();
+/// runtime.block_on(async {
+///     let _holder = anteroom::reserve().await.unwrap();
+///     assert_eq!(serve().await, Err(SpawnError::TimedOut));
+///     let error: SpawnTimeoutError<_> = anteroom::spawn(async { 7 }).timeout(Duration::ZERO).await.unwrap_err();
+///     assert_eq!(error.to_string(), "there was no place in time");
+///     assert_eq!(error.into_future().unwrap().await, 7);
+/// });
+/// ```
+pub struct SpawnTimeoutError<F> {
+    why: SpawnError,
+    future: Option<F>,
+}
+
+impl<F> SpawnTimeoutError<F> {
+    #[cfg(not(anteroom_loom))]
+    pub(crate) fn new(why: SpawnError, future: Option<F>) -> Self {
+        Self { why, future }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> SpawnError {
+        self.why
+    }
+
+    /// There was no place in time.
+    pub fn is_timed_out(&self) -> bool {
+        self.why == SpawnError::TimedOut
+    }
+
+    /// What was to be spawned, never polled, never called. `None` if it was begun, which a spawn that
+    /// [timed out](Self::is_timed_out) was not: it had its place and lost it, since its runtime or its group ended.
+    #[allow(clippy::should_implement_trait, reason = "awaiting an error would hide that it is one")]
+    pub fn into_future(self) -> Option<F> {
+        self.future
+    }
+}
+
+impl<F> From<SpawnTimeoutError<F>> for SpawnError {
+    fn from(error: SpawnTimeoutError<F>) -> Self {
+        error.why
+    }
+}
+
+impl<F> fmt::Debug for SpawnTimeoutError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SpawnTimeoutError").field(&self.why).finish()
+    }
+}
+
+impl<F> fmt::Display for SpawnTimeoutError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl<F> std::error::Error for SpawnTimeoutError<F> {}
 
 /// Why there was no place at once; holds the future.
 ///

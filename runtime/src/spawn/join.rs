@@ -10,7 +10,7 @@ use crate::task::{JoinError, JoinErrorKind, JoinHandle, joined};
 
 pin_project! {
     /// The future of `join` of [`Spawn`](crate::Spawn), [`SpawnLocal`](crate::SpawnLocal) and
-    /// [`SpawnWith`](crate::SpawnWith).
+    /// [`SpawnWith`](crate::SpawnWith), and of each [in time](crate::Within).
     ///
     /// ```
     /// anteroom::block_on(async {
@@ -39,9 +39,10 @@ impl<S, T> Join<S, T> {
     }
 }
 
-impl<S, T> Future for Join<S, T>
+impl<S, T, E> Future for Join<S, T>
 where
-    S: Future<Output = Result<JoinHandle<T>, SpawnError>>,
+    S: Future<Output = Result<JoinHandle<T>, E>>,
+    E: Into<SpawnError>,
 {
     type Output = Result<T, JoinError>;
 
@@ -53,7 +54,9 @@ where
             Some(handle) => handle,
             None => match ready!(this.spawn.poll(cx)) {
                 Ok(handle) => this.handle.insert(handle),
-                Err(error) => return Poll::Ready(Err(joined(JoinErrorKind::NotAdmitted(error.text())))),
+                Err(error) => {
+                    return Poll::Ready(Err(joined(JoinErrorKind::NotAdmitted(error.into().text()))));
+                }
             },
         };
         let result = ready!(Pin::new(handle).poll(cx));

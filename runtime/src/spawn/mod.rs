@@ -12,23 +12,29 @@
 //! - [SPAWN-2] Who is told of a task has it: a spawn that was admitted and is dropped before it was told aborts its task.
 //!
 //! # Read next
-//! `asking.rs`, the steps; `task/waiter.rs`, the frame; `admission/`, the line.
+//! `asking.rs`, the steps; `within.rs`, a time for them; `task/waiter.rs`, the frame; `admission/`, the line.
 
 pub(crate) mod asking;
 mod error;
 mod join;
 mod reserve;
+#[cfg(not(anteroom_loom))]
+pub(crate) mod within;
 
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+#[cfg(not(anteroom_loom))]
+use std::time::{Duration, Instant};
 
 use asking::{Asking, At};
-pub use error::{SpawnError, TrySpawnError};
+pub use error::{SpawnError, SpawnTimeoutError, TrySpawnError};
 pub use join::Join;
 use pin_project_lite::pin_project;
 pub use reserve::{Reservation, Reserve, reserve};
+#[cfg(not(anteroom_loom))]
+pub use within::Within;
 
 use crate::admission::{Admission, Door};
 use crate::task::body::counted_bytes;
@@ -56,7 +62,8 @@ use crate::task::{self, JoinHandle, Place, Terms, Whole, With};
 ///
 /// # Errors
 /// [`SpawnError::Closed`] if the runtime is shutting down, [`SpawnError::ExceedsLimit`] if the future alone is larger than
-/// `max_task_bytes`, [`SpawnError::QueueFull`] if as many wait as may. [`Spawn::withdraw`] gives the future back.
+/// `max_task_bytes`, [`SpawnError::QueueFull`] if as many wait as may. [`Spawn::withdraw`] gives the future back; [`Spawn::timeout`] bounds the wait,
+/// and its error gives it back.
 ///
 /// # Panics
 /// When polled outside a runtime.
@@ -430,6 +437,74 @@ macro_rules! front {
             /// Dropped, the task is aborted, or never started.
             pub fn join(self) -> Join<Self, F::Output> {
                 Join::new(self)
+            }
+
+            /// Waits for a place for at most `duration` from now; then what waited comes back. How long the task then runs is not
+            /// bounded by this: for that, `anteroom::time::timeout` goes around the work.
+            ///
+            /// Declarations, such as [`heap`](Self::heap), come before, and [`join`](Within::join) after.
+            ///
+            /// ```
+            /// use std::time::Duration;
+            /// let runtime = anteroom::Runtime::builder().max_tasks(1).build().unwrap();
+            /// runtime.block_on(async {
+            ///     let holder = anteroom::reserve().await.unwrap();
+            ///     let error = anteroom::spawn(async { "done" }).timeout(Duration::from_millis(1)).await.unwrap_err();
+            ///     assert!(error.is_timed_out());
+            ///     drop(holder); // now there is room
+            ///     let again = anteroom::spawn(error.into_future().unwrap()).timeout(Duration::from_secs(60));
+            ///     assert_eq!(again.await.unwrap().await.unwrap(), "done");
+            /// });
+            /// ```
+            ///
+            /// # Bounds
+            /// A timer, of `Builder::max_timers`, while it waits. A spawn that finds room sets none.
+            ///
+            /// # Errors
+            /// [`SpawnTimeoutError`], with what was to be spawned: [`SpawnError::TimedOut`] if there was no place in time, and
+            /// otherwise as without this. The line behind it is as if it were dropped. A place that it was given before it
+            /// looked at the clock it keeps; of no time at all, it takes what is there at its first poll. By way of a handle of
+            /// another runtime it is that runtime's thread that answers, for which no time at all is too short.
+            ///
+            /// A child that runs in its spawner's place waits for none any more: it runs to its end.
+            ///
+            /// # Panics
+            /// When polled outside a runtime, for lack of a timer, also by way of a handle: there, use
+            /// [`Handle::spawn_wait_timeout`](crate::Handle::spawn_wait_timeout), or the timer that there is around the spawn.
+            ///
+            /// # Cancel safety
+            /// As without this: dropped while it waits, what waits is dropped with it.
+            #[cfg(not(anteroom_loom))]
+            pub fn timeout(self, duration: Duration) -> Within<Self> {
+                Within::timeout(self, duration)
+            }
+
+            /// As [`timeout`](Self::timeout), until `deadline`: one that has passed already leaves it what there is at its first
+            /// poll.
+            ///
+            /// ```
+            /// use anteroom::time::now;
+            /// let runtime = anteroom::Runtime::builder().max_tasks(1).build().unwrap();
+            /// runtime.block_on(async {
+            ///     let deadline = now();
+            ///     let holder = anteroom::spawn(std::future::pending::<()>()).deadline(deadline).await.unwrap();
+            ///     let error = anteroom::spawn(async {}).deadline(deadline).await.unwrap_err();
+            ///     assert!(error.is_timed_out());
+            ///     # drop(holder);
+            /// });
+            /// ```
+            ///
+            /// # Errors
+            /// As [`timeout`](Self::timeout).
+            ///
+            /// # Panics
+            /// As [`timeout`](Self::timeout).
+            ///
+            /// # Cancel safety
+            /// As [`timeout`](Self::timeout).
+            #[cfg(not(anteroom_loom))]
+            pub fn deadline(self, deadline: Instant) -> Within<Self> {
+                Within::deadline(self, deadline)
             }
 
             /// Spawns it if there is room now; as [`try_spawn`], with what was declared.

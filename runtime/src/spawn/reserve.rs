@@ -12,10 +12,14 @@ use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+#[cfg(not(anteroom_loom))]
+use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
 use super::asking::{Asking, inside};
+#[cfg(not(anteroom_loom))]
+use super::within::Within;
 use super::{SpawnError, TrySpawnError, here};
 use crate::admission::{Door, Refusal};
 use crate::task::body::counted_bytes;
@@ -66,15 +70,12 @@ pin_project! {
     #[must_use = "nothing is reserved until it is awaited"]
     pub struct Reserve {
         #[pin]
-        asking: Asking<Seat>,
+        pub(super) asking: Asking<Seat>,
     }
 
     impl PinnedDrop for Reserve {
         fn drop(this: Pin<&mut Self>) {
-            let mut asking = this.project().asking;
-            if asking.as_mut().leave().is_some() {
-                drop(Reservation::of(&asking));
-            }
+            drop(this.leave());
         }
     }
 }
@@ -85,6 +86,67 @@ impl Reserve {
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.asking.declare(bytes);
         self
+    }
+
+    /// Waits for at most `duration` from now, as [`Spawn::timeout`](crate::Spawn::timeout).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use anteroom::SpawnError;
+    /// let runtime = anteroom::Runtime::builder().max_tasks(1).build().unwrap();
+    /// runtime.block_on(async {
+    ///     let _place = anteroom::reserve().await.unwrap();
+    ///     let late = anteroom::reserve().timeout(Duration::from_millis(1)).await;
+    ///     assert_eq!(late.unwrap_err(), SpawnError::TimedOut);
+    /// });
+    /// ```
+    ///
+    /// # Bounds
+    /// A timer, of `Builder::max_timers`, while it waits.
+    ///
+    /// # Errors
+    /// [`SpawnError::TimedOut`] if there was no place in time, and otherwise as [`reserve`](reserve()).
+    ///
+    /// # Panics
+    /// When polled outside a runtime.
+    ///
+    /// # Cancel safety
+    /// As [`reserve`](reserve()).
+    #[cfg(not(anteroom_loom))]
+    pub fn timeout(self, duration: Duration) -> Within<Reserve> {
+        Within::timeout(self, duration)
+    }
+
+    /// As [`timeout`](Self::timeout), until `deadline`.
+    ///
+    /// ```
+    /// use anteroom::{SpawnError, time::now};
+    /// let runtime = anteroom::Runtime::builder().max_tasks(1).build().unwrap();
+    /// runtime.block_on(async {
+    ///     let deadline = now();
+    ///     let _place = anteroom::reserve().deadline(deadline).await.unwrap(); // there is room
+    ///     assert_eq!(anteroom::reserve().deadline(deadline).await.unwrap_err(), SpawnError::TimedOut);
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`timeout`](Self::timeout).
+    ///
+    /// # Panics
+    /// As [`timeout`](Self::timeout).
+    ///
+    /// # Cancel safety
+    /// As [`reserve`](reserve()).
+    #[cfg(not(anteroom_loom))]
+    pub fn deadline(self, deadline: Instant) -> Within<Reserve> {
+        Within::deadline(self, deadline)
+    }
+
+    /// Leaves the line; the place, if it has just been granted.
+    pub(super) fn leave(self: Pin<&mut Self>) -> Option<Reservation> {
+        let mut asking = self.project().asking;
+        let _a_place = asking.as_mut().leave()?;
+        Some(Reservation::of(&asking))
     }
 }
 

@@ -283,14 +283,6 @@ impl<K: Copy + Send> Waiter<K> {
 pub(crate) type Result<T> = core::result::Result<T, Payload>;
 
 impl<P: Plant, K: Copy + Send> Entry<P, K> {
-    /// The node of a frame that waits.
-    pub(crate) fn waits_with(&self) -> Option<&'static Waiter<K>> {
-        match self.stage_now() {
-            Stage::Waiting(waiter) => Some(waiter),
-            _ => None,
-        }
-    }
-
     /// The node of a frame whose child runs in place.
     #[inline(always)]
     pub(crate) fn lends_with(&self) -> Option<&'static Waiter<K>> {

@@ -351,6 +351,14 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
         matches!(self.stage, Stage::Fresh { .. })
     }
 
+    /// The node of a frame that waits.
+    pub(crate) fn waits_with(&self) -> Option<&'static Waiter<K>> {
+        match self.stage {
+            Stage::Waiting(waiter) => Some(waiter),
+            _ => None,
+        }
+    }
+
     /// Sets that it is to run in place rather than wait; it is fresh.
     pub(crate) fn or_in_place(&mut self) {
         self.stage = Stage::Fresh { or_in_place: true };
