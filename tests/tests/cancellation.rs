@@ -117,6 +117,11 @@ rows! {
     semaphore_acquire_many for "Semaphore::acquire_many";
     semaphore_acquire_owned for "Semaphore::acquire_owned";
     semaphore_acquire_many_owned for "Semaphore::acquire_many_owned";
+    semaphore_acquire_in_time for "Semaphore::acquire_timeout", "Acquire::timeout";
+    semaphore_acquire_until_a_deadline for "Semaphore::acquire_deadline", "Acquire::deadline";
+    semaphore_acquire_times_out for "Semaphore::acquire_timeout", "Acquire::deadline";
+    permit_grows for "Permit::grow";
+    permit_is_suspended for "Permit::suspend";
 }
 
 /// Files are the process's, so one row runs at a time.
@@ -1374,6 +1379,86 @@ fn semaphore_acquire_owned() {
 
 fn semaphore_acquire_many_owned() {
     each_step(2, one_place(), async |step| permits(step, |semaphore| semaphore.acquire_many_owned(2)).await);
+}
+
+fn semaphore_acquire_in_time() {
+    each_step(2, paused(), async |step| {
+        permits(step, |semaphore| semaphore.acquire_many_owned(2).timeout(time::Timer, HOUR)).await
+            && permits(step, |semaphore| {
+                let semaphore = semaphore.clone();
+                async move { drop(semaphore.acquire_timeout(time::Timer, HOUR).await.unwrap()) }
+            })
+            .await
+    });
+}
+
+fn semaphore_acquire_until_a_deadline() {
+    each_step(2, paused(), async |step| {
+        let at = time::now() + HOUR;
+        permits(step, |semaphore| semaphore.acquire_many_owned(2).deadline(time::Timer, at)).await
+            && permits(step, |semaphore| {
+                let semaphore = semaphore.clone();
+                async move { drop(semaphore.acquire_deadline(time::Timer, at).await.unwrap()) }
+            })
+            .await
+    });
+}
+
+fn semaphore_acquire_times_out() {
+    each_step(2, paused(), async |step| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let _held = semaphore.try_acquire_owned().unwrap();
+        let both = async {
+            let late = semaphore.acquire_many_owned(2).deadline(time::Timer, time::now() + HOUR).await;
+            let _the_other = semaphore.try_acquire().unwrap();
+            late.is_err() && semaphore.acquire_timeout(time::Timer, HOUR).await.is_err()
+        };
+        let done = step.run(both, |_| {}).await;
+        assert_eq!((semaphore.waiting(), semaphore.in_use()), (0, 1), "{step:?}");
+        assert_eq!(metrics().timers, 0, "{step:?}");
+        assert_eq!(semaphore.try_acquire().unwrap().weight(), 1);
+        done == Some(true)
+    });
+}
+
+fn permit_grows() {
+    each_step(2, Runtime::builder(), async |step| {
+        let semaphore = Semaphore::new(3);
+        let mut held = Some(semaphore.try_acquire_many(2).unwrap());
+        let mut permit = semaphore.try_acquire().unwrap();
+        let done = step.run(permit.grow(2), |_| drop(held.take())).await.is_some();
+        assert_eq!(permit.weight(), if done { 3 } else { 1 }, "{step:?}");
+        drop(held);
+        assert_eq!((semaphore.waiting(), semaphore.in_use()), (0, permit.weight()), "{step:?}");
+        drop(permit);
+        assert_eq!(semaphore.acquire_many(3).await.unwrap().weight(), 3);
+        done
+    });
+}
+
+fn permit_is_suspended() {
+    // First it waits for its future, and then for its units, which somebody else has meanwhile.
+    each_step(4, Runtime::builder(), async |step| {
+        let semaphore = Semaphore::new(2);
+        let mut permit = semaphore.try_acquire_many(2).unwrap();
+        let (gate, mut held) = (Gate::new(), None);
+        let dropped = step.dropped();
+        let next = |polls| match polls {
+            1 => {
+                held = Some(semaphore.try_acquire_many(2).unwrap());
+                gate.open();
+            }
+            _ => drop(held.take()),
+        };
+        let done = step.run(permit.suspend(gate.wait()), next).await.is_some();
+        let was_polled = done || step.dropped() > dropped;
+        assert_eq!(permit.weight(), if done || !was_polled { 2 } else { 0 }, "{step:?}");
+        drop(held);
+        assert_eq!((semaphore.waiting(), semaphore.in_use()), (0, permit.weight()), "{step:?}");
+        drop(permit);
+        assert_eq!(semaphore.acquire_many(2).await.unwrap().weight(), 2);
+        done
+    });
 }
 
 /// Whoever waits for a token leaves it as it was: the next one waits for it, and is woken.
