@@ -18,9 +18,9 @@
 //!
 //! # Invariants
 //!
-//! - `[ADMIT-1]` The permit goes back after the future was dropped, be it done, dropped or panicked: what it held is free
+//! - `[ADMITTED-1]` The permit goes back after the future was dropped, be it done, dropped or panicked: what it held is free
 //!   when the next one is admitted.
-//! - `[ADMIT-2]` A future that was not admitted was not polled, and comes back in the error.
+//! - `[ADMITTED-2]` A future that was not admitted was not polled, and comes back in the error.
 //!
 //! # Rejected
 //!
@@ -168,7 +168,7 @@ pin_project! {
     /// with that panic. A future that panics keeps its permit until this is dropped, as every runtime does then.
     #[must_use = "futures do nothing unless they are polled"]
     pub struct Admitted<F> {
-        // In this order [ADMIT-1]: fields are dropped as they are declared.
+        // In this order [ADMITTED-1]: fields are dropped as they are declared.
         #[pin]
         future: Option<F>,
         permit: Option<LimiterPermit>,
@@ -221,7 +221,7 @@ impl<F: Future> Future for Admitted<F> {
             panic!("an Admitted was polled after it had resolved")
         };
         let output = ready!(future.poll(cx));
-        this.future.set(None); // [ADMIT-1]
+        this.future.set(None); // [ADMITTED-1]
         drop(this.permit.take());
         Poll::Ready(output)
     }

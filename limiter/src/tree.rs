@@ -24,13 +24,13 @@
 //!
 //! # Invariants
 //!
-//! - `[TREE-1]` Units are taken from the leaf to the root, and a request that waits at a level holds its units of the levels
+//! - `[LEVEL-1]` Units are taken from the leaf to the root, and a request that waits at a level holds its units of the levels
 //!   below and of none above.
-//! - `[TREE-2]` At any time, a request's units of a level are counted by what it knows (`taken`), or by its one place in that
+//! - `[LEVEL-2]` At any time, a request's units of a level are counted by what it knows (`taken`), or by its one place in that
 //!   level's queue. Whoever ends it, by error, drop or panic, gives back both.
-//! - `[TREE-3]` Below a limiter whose `close` has returned, all is closed: a child is in its parent's list before anybody can
+//! - `[LEVEL-3]` Below a limiter whose `close` has returned, all is closed: a child is in its parent's list before anybody can
 //!   see it, and born closed if it comes too late for the walk.
-//! - `[TREE-4]` No path is longer than [`Limiter::MAX_DEPTH`].
+//! - `[LEVEL-4]` No path is longer than [`Limiter::MAX_DEPTH`].
 //!
 //! # Rejected
 //!
@@ -278,7 +278,7 @@ impl Limiter {
     pub fn try_child(&self, limit: usize) -> Result<Self, ChildError> {
         let semaphore = Semaphore::try_new(limit).map_err(ChildError::Limit)?;
         if self.node.depth == Self::MAX_DEPTH {
-            return Err(ChildError::TooDeep); // [TREE-4]
+            return Err(ChildError::TooDeep); // [LEVEL-4]
         }
         let mut children = lock(&self.node.children);
         children.number_last += 1; // At one a nanosecond, not for 584 years.
@@ -294,7 +294,7 @@ impl Limiter {
         children.live.insert(number, Arc::downgrade(&node));
         drop(children);
         if closed {
-            node.semaphore.close(); // [TREE-3]
+            node.semaphore.close(); // [LEVEL-3]
         }
         Ok(Self { node })
     }
@@ -476,9 +476,9 @@ impl Limiter {
 }
 
 impl Node {
-    /// At most [`Limiter::MAX_DEPTH`] deep [TREE-4].
+    /// At most [`Limiter::MAX_DEPTH`] deep [LEVEL-4].
     fn close(&self, panics: &mut Panics) {
-        lock(&self.children).closed = true; // [TREE-3] From now on they are born closed.
+        lock(&self.children).closed = true; // [LEVEL-3] From now on they are born closed.
         panics.call(|| self.semaphore.close());
         let mut last = 0;
         loop {
@@ -542,7 +542,7 @@ impl LimiterAcquire {
                     }
                 },
             }
-            *taken += 1; // [TREE-2] No longer by its place.
+            *taken += 1; // [LEVEL-2] No longer by its place.
         }
         Poll::Ready(Ok(()))
     }
@@ -554,7 +554,7 @@ impl Future for LimiterAcquire {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Poll::Ready(result) = this.climb(cx) else { return Poll::Pending };
-        let limiter = this.limiter.take().expect("or it would have panicked"); // [TREE-2] Drop finds nothing to give back.
+        let limiter = this.limiter.take().expect("or it would have panicked"); // [LEVEL-2] Drop finds nothing to give back.
         Poll::Ready(match result {
             Ok(()) => Ok(LimiterPermit { limiter, weight: this.weight }),
             Err(error) => {

@@ -28,7 +28,7 @@ fn use_of(limiter: &Limiter) -> (usize, usize) {
     (in_use, waiting)
 }
 
-/// [TREE-1]
+/// [LEVEL-1]
 #[test]
 fn who_waits_for_its_own_limit_holds_nothing_of_the_parents() {
     let whole = Limiter::new(10);
@@ -79,7 +79,7 @@ fn each_level_serves_in_the_order_of_arrival() {
     }
 }
 
-/// [TREE-2]: dropped at each level, before and after it is granted there; somebody behind it is served.
+/// [LEVEL-2]: dropped at each level, before and after it is granted there; somebody behind it is served.
 #[test]
 fn dropped_at_any_point_it_gives_all_levels_back() {
     let mut points = 0;
@@ -96,14 +96,14 @@ fn dropped_at_any_point_it_gives_all_levels_back() {
                     let full = levels[0].try_acquire_many(2).unwrap();
                     let mut acquire = levels[0].acquire_many(weight);
                     let mut behind = Vec::new();
-                    for poll in 0..polls {
+                    for (poll, level) in levels.iter().enumerate().take(polls) {
                         assert!(poll_once(&mut acquire).is_pending());
-                        assert_eq!(use_of(&levels[poll]).1, 1, "it waits at level {poll}");
-                        let mut next = levels[poll].acquire();
+                        assert_eq!(use_of(level).1, 1, "it waits at level {poll}");
+                        let mut next = level.acquire();
                         assert!(poll_once(&mut next).is_pending());
                         behind.push(next);
                         if told || poll + 1 < polls {
-                            levels[poll].set_limit(8).unwrap();
+                            level.set_limit(8).unwrap();
                         }
                     }
                     points += 1;
@@ -157,7 +157,7 @@ fn what_can_never_be_served_is_refused_before_anything_is_taken() {
     assert_eq!(use_of(&leaf), (1, 0));
 }
 
-/// [TREE-3]
+/// [LEVEL-3]
 #[test]
 fn close_tells_all_who_wait_below_and_all_who_come() {
     let root = Limiter::new(3);
@@ -189,7 +189,7 @@ fn close_tells_all_who_wait_below_and_all_who_come() {
     assert_eq!([&root, &left, &right, &leaf].map(use_of), [(0, 0); 4]);
 }
 
-/// [TREE-3] on threads: a child is closed, whether the walk finds it or it comes too late for that.
+/// [LEVEL-3] on threads: a child is closed, whether the walk finds it or it comes too late for that.
 #[test]
 fn a_child_that_is_made_while_its_parent_closes_is_closed() {
     for _ in 0..500 {
@@ -207,7 +207,7 @@ fn a_child_that_is_made_while_its_parent_closes_is_closed() {
     }
 }
 
-/// [TREE-4]
+/// [LEVEL-4]
 #[test]
 fn a_tree_that_is_too_deep_is_refused_by_name() {
     let mut limiter = Limiter::new(1);
@@ -256,7 +256,7 @@ impl Wake for Panics {
     }
 }
 
-/// [TREE-2]: by a permit, by a future that is dropped, by one that fails, and by a close.
+/// [LEVEL-2]: by a permit, by a future that is dropped, by one that fails, and by a close.
 #[test]
 fn a_waker_that_panics_keeps_no_level_from_its_units() {
     for way in ["permit", "future", "close"] {
@@ -601,7 +601,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// [TREE-1], [TREE-2], [TREE-3], [TREE-4]
+    /// [LEVEL-1], [LEVEL-2], [LEVEL-3], [LEVEL-4]
     #[test]
     fn any_sequence_of_calls_on_any_tree_agrees_with_the_naive_model(limit in 1..6_usize, ops in ops()) {
         let level = Level { limit, closed: false, in_use: 0, line: Vec::new(), parent: None };
@@ -635,7 +635,7 @@ impl Drop for Noted {
     }
 }
 
-/// [ADMIT-1]: done, dropped unpolled, dropped halfway, and panicked.
+/// [ADMITTED-1]: done, dropped unpolled, dropped halfway, and panicked.
 #[test]
 fn what_a_future_holds_is_gone_before_its_permit_is() {
     for end in ["done", "unpolled", "halfway", "panicked"] {
@@ -670,7 +670,7 @@ fn what_a_future_holds_is_gone_before_its_permit_is() {
     }
 }
 
-/// [ADMIT-2]
+/// [ADMITTED-2]
 #[test]
 fn a_rejected_future_comes_back_and_was_never_polled() {
     let limiter = Limiter::new(1);

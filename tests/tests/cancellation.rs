@@ -7,6 +7,9 @@
 //!
 //! The last tests read the source: a public future without a row fails.
 
+#[path = "cancellation/limits.rs"]
+mod limits;
+
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,6 +27,7 @@ use anteroom_limiter::Semaphore;
 use anteroom_tests::cancel::Step;
 use anteroom_tests::source::{SourceFile, sources};
 use anteroom_tests::{Gate, must_end, park_on};
+use limits::*;
 
 /// All rows, a test each, and the futures that each stands for.
 macro_rules! rows {
@@ -122,6 +126,17 @@ rows! {
     semaphore_acquire_times_out for "Semaphore::acquire_timeout", "Acquire::deadline";
     permit_grows for "Permit::grow";
     permit_is_suspended for "Permit::suspend";
+    all_acquire for "All::acquire", "AcquireAll";
+    keyed_acquire for "Keyed::acquire", "KeyedAcquire";
+    limiter_acquire for "Limiter::acquire", "LimiterAcquire";
+    limiter_acquire_many for "Limiter::acquire_many";
+    limiter_admits for "Limiter::admit", "Admit";
+    what_was_admitted_runs for "LimiterPermit::attach", "Admitted";
+    local_acquire for "LocalSemaphore::acquire", "LocalAcquire";
+    local_acquire_many for "LocalSemaphore::acquire_many";
+    local_acquire_many_owned for "LocalSemaphore::acquire_many_owned";
+    memory_acquire for "MemoryBudget::acquire", "AcquireMemory";
+    memory_acquire_typical for "MemoryBudget::acquire_typical";
 }
 
 /// Files are the process's, so one row runs at a time.

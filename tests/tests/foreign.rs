@@ -634,7 +634,6 @@ fn who_comes_and_goes_does_not_deepen_the_owners_stack() {
                 let _holder = spawn(std::future::pending::<()>()).await.unwrap();
                 let comers: Vec<_> = (0..2)
                     .map(|_| {
-                        let handle = handle.clone();
                         thread::spawn(move || {
                             for _ in 0..200_000 {
                                 assert!(poll_once(Box::pin(handle.spawn(async {})).as_mut()).is_pending());

@@ -19,7 +19,11 @@ use anteroom::{
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
-    Acquire, AcquireError, LimitError, MergeError, OwnedPermit, Permit, Semaphore, Snapshot, TryAcquireError,
+    Acquire, AcquireAll, AcquireError, AcquireMemory, Admit, AdmitError, Admitted, All, AllPermit,
+    BudgetError, CgroupError, ChildError, Keyed, KeyedAcquire, KeyedError, KeyedPermit, LimitError, Limiter,
+    LimiterAcquire, LimiterPermit, LocalAcquire, LocalPermit, LocalSemaphore, MemoryBudget, MemoryBuilder,
+    MemoryPermit, MemorySnapshot, MemoryState, MergeError, OwnedPermit, Permit, Pressure, Semaphore,
+    Snapshot, Stall, TryAcquireError, TryKeyedError,
 };
 use anteroom_tests::source::workspace;
 
@@ -196,6 +200,42 @@ rows! {
     TryAcquireError: YES YES YES;
     LimitError: YES YES YES;
     Snapshot: YES YES YES;
+    All<(&'static Semaphore, &'static Semaphore)>: YES YES YES;
+    AllPermit<'static>: YES YES YES;
+    AcquireAll<'static>: YES YES YES;
+    Keyed<u8>: YES YES YES;
+    Keyed<Rc<u8>>: NO NO YES;
+    Keyed<Cell<u8>>: NO NO YES;
+    KeyedPermit<u8>: YES YES YES;
+    KeyedAcquire<u8>: YES YES YES;
+    KeyedError: YES YES YES;
+    TryKeyedError: YES YES YES;
+    Limiter: YES YES YES;
+    LimiterPermit: YES YES YES;
+    LimiterAcquire: YES YES YES;
+    ChildError: YES YES YES;
+    Admit<Plain>: YES YES YES;
+    Admit<Local>: NO NO YES;
+    Admitted<Plain>: YES YES YES;
+    Admitted<Local>: NO NO YES;
+    Admitted<Spawn<Plain>>: YES NO NO;
+    AdmitError<Plain>: YES YES YES;
+    AdmitError<Local>: NO NO YES;
+    LocalSemaphore: YES NO YES;
+    LocalPermit<&'static LocalSemaphore>: NO NO YES;
+    LocalPermit<Rc<LocalSemaphore>>: NO NO YES;
+    LocalAcquire<&'static LocalSemaphore>: NO NO YES;
+    LocalAcquire<Rc<LocalSemaphore>>: NO NO YES;
+    MemoryBudget: YES YES YES;
+    MemoryBuilder: YES YES YES;
+    MemoryPermit: YES YES YES;
+    AcquireMemory: YES YES YES;
+    MemorySnapshot: YES YES YES;
+    MemoryState: YES YES YES;
+    BudgetError: YES YES YES;
+    CgroupError: YES YES YES;
+    Pressure: YES YES YES;
+    Stall: YES YES YES;
     Key: YES YES YES;
     Refusal: YES YES YES;
     Ledger<u8>: YES YES YES;
@@ -204,7 +244,7 @@ rows! {
 }
 
 /// Traits and a constant, which have none.
-const WITHOUT: [&str; 3] = ["ToAddress", "Timer", "GATHER_LIMIT"];
+const WITHOUT: [&str; 6] = ["ToAddress", "Request", "Requests", "Timer", "MemoryGauge", "GATHER_LIMIT"];
 
 #[test]
 fn every_public_type_has_a_row() {
