@@ -203,7 +203,7 @@ impl<F: Future> Future for Admit<F> {
         let future = future.take().expect("asserted above");
         Poll::Ready(match result {
             Ok(permit) => Ok(permit.attach(future)),
-            Err(error) => Err(AdmitError { error, future }),
+            Err(error) => Err(AdmitError { error, future }), // [ADMITTED-2]
         })
     }
 }

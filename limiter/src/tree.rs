@@ -523,6 +523,7 @@ impl LimiterAcquire {
         if *taken == 0 && place.is_none() {
             Self::refused(limiter, *weight)?;
         }
+        // [LEVEL-1] From where it waits, or from below.
         for level in limiter.levels().skip(*taken) {
             let gate = level.semaphore.gate();
             match *place {
