@@ -60,6 +60,7 @@
 //! | `timer` | where the time comes from, for those who must sleep |
 //! | `semaphore` | the public face |
 //! | `local` | the same semaphore for one thread: the ledger in a cell |
+//! | `rate` | so many in so much time: the arithmetic that keeps it, pure; below it `limit`, one atomic word that is shared, `window`, `keyed`, and `paced`, a place and a rate in one permit |
 //! | `memory` | a budget of bytes, measured: `control`, `estimate`, `cgroup`, `gauge`, `pressure` below it |
 //! | `keyed` | a limit for each key, which is forgotten when nobody uses it |
 //! | `all` | several semaphores at once, in an order that cannot deadlock |
@@ -88,6 +89,7 @@ mod memory;
 mod models;
 mod patience;
 mod permit;
+mod rate;
 mod semaphore;
 mod suspend;
 mod sync;
@@ -108,6 +110,11 @@ pub use memory::{
     MemorySnapshot, MemoryState, Pressure, Stall, task_bytes,
 };
 pub use permit::{MergeError, OwnedPermit, Permit};
+pub use rate::keyed::{KeyedRate, KeyedRateError};
+pub use rate::limit::{CheckManyError, RateLimit, ReserveError, Slot};
+pub use rate::paced::{Paced, PacedError, TryPacedError};
+pub use rate::window::SlidingWindow;
+pub use rate::{NotYet, Rate, RateError};
 pub use semaphore::{Semaphore, Snapshot};
 pub use timer::Timer;
 pub use tree::{ChildError, Limiter, LimiterAcquire, LimiterPermit};

@@ -21,12 +21,14 @@
 //! | `cancel_keeps_grant` | a future dropped after its grant keeps the units | [GATE-3] |
 //! | `grant_once` | a release serves one waiter, however many fit | [GATE-4] |
 //! | `charge_plain` | a charge is a load and a store | [GATE-1] |
+//! | `rate_plain` | a slot is taken by a load and a store | [SLOT-1] |
 //! | `keyed_forgets_early` | the last user looks, and forgets the key without a second look | [KEYED-2] |
 //!
-//! The last two are caught by the models in `models/`, of what holders do later and of the map of keys.
+//! The last three are caught by the models in `models/`, of what holders do later, of rates and of the map of keys.
 
 mod charge;
 mod keyed;
+mod rate;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
