@@ -152,9 +152,10 @@ const REVIEWS: u64 = 64;
 /// costs a reading: one `pread` for the process, three for a group; and while it is stopped and somebody waits, so does all
 /// that is given back.
 ///
-/// An allocator that keeps what was freed looks like a task that never ends. Up to hard that costs nothing, because what
-/// it keeps is what the next tasks get. If it keeps more than hard, tasks run one at a time: choose one that gives back, or
-/// a larger budget.
+/// An allocator that keeps what was freed cannot be told from others that took it, before the next tasks have used it
+/// again. If it keeps less than hard, that costs little: of tasks that come and go at different times as many run side by
+/// side, of such as all come and go together half as many (simulated, with an allocator that keeps all that it ever had).
+/// If it keeps more, tasks run one at a time: choose one that gives back, or a larger budget.
 #[derive(Clone)]
 pub struct MemoryBudget {
     inner: Arc<Inner>,
@@ -170,6 +171,8 @@ struct Inner {
     gauge: Box<dyn MemoryGauge + Send + Sync>,
     /// Units that were admitted, charged or given back since the last reading, about.
     moved: AtomicU64,
+    /// Units that were given back since the beginning.
+    given_back: AtomicU64,
     review_every: u64,
     meter: Mutex<Meter>,
     peaks: Mutex<Peaks>,
@@ -566,7 +569,10 @@ impl Inner {
                 (meter.latest, meter.used) = (ticket, used); // [MEMORY-4]
             }
             let head = if balance.waiting == 0 { alone } else { balance.head };
-            let reading = Reading { used: meter.used, in_use: balance.in_use - floor, head };
+            let in_use = balance.in_use - floor; // [MEMORY-2]
+            // Ordering: Relaxed; how fast things turn over, about.
+            let given_back = self.given_back.load(Ordering::Relaxed);
+            let reading = Reading { used: meter.used, in_use, given_back, head };
             floor + meter.control.review(reading) // [MEMORY-1]; at most twice the floor
         });
         if let Some(payload) = panic {
@@ -600,15 +606,7 @@ impl Inner {
 
     /// Whether enough has been moved, with these units, to look again.
     fn is_due(&self, units: usize) -> bool {
-        // Ordering: Relaxed, all of it: a count that decides when to look, and protects nothing.
-        let mut seen = self.moved.load(Ordering::Relaxed);
-        loop {
-            let moved = seen.saturating_add(units as u64);
-            match self.moved.compare_exchange_weak(seen, moved, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return moved >= self.review_every,
-                Err(now) => seen = now,
-            }
-        }
+        add(&self.moved, units) >= self.review_every
     }
 
     /// After `units` were moved: reviews if it is time, or if nobody else would [MEMORY-3].
@@ -618,6 +616,19 @@ impl Inner {
         let nothing_starts = || self.in_use() == 0 || semaphore.limit() == self.floor.weight();
         if self.is_due(units) || (nothing_starts() && semaphore.waiting() > 0) {
             self.review(None);
+        }
+    }
+}
+
+/// Adds to a count that decides when to look and what to make of it, and protects nothing; the sum.
+fn add(count: &AtomicU64, units: usize) -> u64 {
+    // Ordering: Relaxed, all of it: a statistic.
+    let mut seen = count.load(Ordering::Relaxed);
+    loop {
+        let sum = seen.wrapping_add(units as u64);
+        match count.compare_exchange_weak(seen, sum, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return sum,
+            Err(now) => seen = now,
         }
     }
 }
@@ -782,6 +793,7 @@ impl MemoryBuilder {
             hard,
             gauge: gauge.unwrap_or_else(|| Box::new(gauge::Process::open(Path::new("/")))),
             moved: AtomicU64::new(0),
+            given_back: AtomicU64::new(0),
             review_every: (budget / REVIEWS / UNIT).max(1),
             meter: Mutex::new(Meter { control, used: None, begun: 0, latest: 0 }),
             peaks: Mutex::new(Peaks::new()),
@@ -1069,8 +1081,9 @@ impl MemoryPermit {
     fn hold(&mut self, total: u64) {
         self.is_estimate = false;
         self.bytes = total;
-        let units = units_of(total);
-        let moved = units.abs_diff(self.permit.weight());
+        let (units, before) = (units_of(total), self.permit.weight());
+        let moved = units.abs_diff(before);
+        add(&self.budget.inner.given_back, before.saturating_sub(units));
         let _after = After(&self.budget.inner, moved); // [MEMORY-3] also if a waker of those who are served panics
         weigh(&mut self.permit, units);
     }
@@ -1090,6 +1103,7 @@ impl Drop for MemoryPermit {
             lock(&self.budget.inner.peaks).record(self.peak);
         }
         let units = self.permit.weight();
+        add(&self.budget.inner.given_back, units);
         let _after = After(&self.budget.inner, units); // [MEMORY-3] after the units are back
         self.permit.shrink(units);
     }
