@@ -458,7 +458,8 @@ macro_rules! front {
             /// ```
             ///
             /// # Bounds
-            /// A timer, of `Builder::max_timers`, while it waits. A spawn that finds room sets none.
+            /// A timer, of `Builder::max_timers`, while it waits. A spawn that finds room sets none. The error is as large as what
+            /// comes back in it.
             ///
             /// # Errors
             /// [`SpawnTimeoutError`], with what was to be spawned: [`SpawnError::TimedOut`] if there was no place in time, and
@@ -467,6 +468,10 @@ macro_rules! front {
             /// another runtime it is that runtime's thread that answers, for which no time at all is too short.
             ///
             /// A child that runs in its spawner's place waits for none any more: it runs to its end.
+            ///
+            /// # Deadlock
+            /// A task that waits with a time waits for a timer, too: it goes on by itself, so that [nothing is
+            /// lent](crate::spawn()) before its time is over, neither by it nor by those that wait without one.
             ///
             /// # Panics
             /// When polled outside a runtime, for lack of a timer, also by way of a handle: there, use
