@@ -369,6 +369,7 @@ impl Rate {
         // ⌈(t+1)·slope⌉ - 1, as floor.
         let high = ((t as u128 * self.slope as u128 + (self.slope - 1) as u128) >> SLOPE_BITS) as u64;
         let next = from + units * self.slot; // [RATE-3] At most NEVER + MAX_BURST_UNITS.
+        // [RATE-1] The comparison that the whole promise rests on.
         if next <= high + self.burst_units { Ok(next) } else { Err(next - self.burst_units) }
     }
 
@@ -381,7 +382,7 @@ impl Rate {
         }
     }
 
-    /// When the present reaches `place`: the nanosecond that it lies in. Past [`MAX_NS`], it never does.
+    /// When the present reaches `place`: the nanosecond that it lies in [RATE-2]. Past [`MAX_NS`], it never does.
     #[cold]
     pub(crate) const fn due(&self, place: u64) -> u64 {
         (((place as u128) << SLOPE_BITS) / self.slope as u128) as u64 // The slope is at least 2, so it is at most 2⁶³.
@@ -505,3 +506,93 @@ impl fmt::Display for NotYet {
 
 impl Error for RateError {}
 impl Error for NotYet {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The rates at the edges, and some that divide nothing, each with the smallest burst and the largest.
+    fn rates() -> Vec<Rate> {
+        let year = Duration::from_nanos(MAX_PER_NS);
+        let numbers = [
+            (1, year),
+            (7, year),
+            (1, SECOND),
+            (3, SECOND),
+            (999_999_937, SECOND),
+            (NS_PER_SECOND, SECOND),
+            (1, Duration::from_nanos(1)),
+            (MAX_PER_NS, year),
+            (MAX_PER_NS - 1, year),
+        ];
+        let rate = |(count, per)| Rate::new(count, per).unwrap();
+        let all = |rate: Rate| [rate, rate.burst(MAX_BURST_UNITS / rate.slot)];
+        numbers.map(rate).into_iter().flat_map(all).collect()
+    }
+
+    #[test]
+    fn a_unit_is_half_to_a_quarter_of_a_nanosecond_whatever_the_rate() {
+        for rate in rates() {
+            assert!(rate.slope >= 1 << 63 && rate.slot.is_power_of_two(), "{rate:?}");
+            assert!(rate.slot <= MAX_BURST_UNITS, "{rate:?}: a burst of one fits");
+            // The slope is the exact one, rounded down: slope ≤ 2⁶²·slot·count/per < slope + 1.
+            let (slope, per) = (u128::from(rate.slope), rate.per.as_nanos());
+            let exact = (u128::from(rate.slot) * u128::from(rate.count)) << SLOPE_BITS;
+            assert!(slope * per <= exact && exact < (slope + 1) * per, "{rate:?}");
+        }
+    }
+
+    /// [RATE-1], [RATE-2]: an idle limit has its burst, and then a slot when it is due.
+    #[test]
+    fn an_idle_limit_gives_its_burst_and_then_one_slot_at_its_time() {
+        for rate in rates() {
+            for t in [0, 1, 1_000_000_007, MAX_NS / 2] {
+                let burst = rate.burst_size();
+                let taken = rate.take(0, t, burst).unwrap();
+                let place = rate.take(taken, t, 1).unwrap_err();
+                let due = rate.due(place);
+                assert_eq!(
+                    u128::from(due - t),
+                    rate.per.as_nanos() / u128::from(rate.count),
+                    "{rate:?} at {t}"
+                );
+                assert!(rate.take(taken, due - 1, 1).is_err() && rate.take(taken, due, 1).is_ok());
+                assert_eq!(rate.book(taken, t, 1), (taken + rate.slot, due));
+                assert_eq!(rate.before(taken + rate.slot, 1), taken);
+            }
+        }
+    }
+
+    /// [RATE-3]
+    #[test]
+    fn nothing_overflows_at_the_end_of_the_line() {
+        for rate in rates() {
+            let mut taken = 0;
+            let mut total = 0_u64;
+            while let Ok(next) = rate.take(taken, MAX_NS, rate.burst_size()) {
+                (taken, total) = (next, total + 1);
+                assert!(taken <= NEVER && total <= 2, "{rate:?}");
+            }
+            let (next, due) = rate.book(NEVER, MAX_NS, rate.burst_size());
+            assert!(due > MAX_NS && next > NEVER, "{rate:?}");
+            for other in rates() {
+                assert!(other.convert(&rate, NEVER, 0) <= NEVER);
+                assert!(other.convert(&rate, taken, MAX_NS) <= NEVER);
+                assert!(other.convert(&rate, 0, MAX_NS) <= 1 << 63);
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_is_held_within_the_line_whatever_the_clock_says() {
+        #[allow(clippy::disallowed_methods, reason = "any time will do")]
+        let epoch = Instant::now() + SECOND;
+        assert_eq!(since(epoch, epoch - SECOND), 0);
+        assert_eq!(since(epoch, epoch + SECOND), NS_PER_SECOND);
+        assert_eq!(since(epoch, epoch + Duration::from_secs(1 << 40)), MAX_NS);
+        assert_eq!(instant(epoch, 5) - epoch, Duration::from_nanos(5));
+        assert_eq!(instant(epoch, u64::MAX) - epoch, Duration::from_nanos(MAX_NS));
+    }
+}

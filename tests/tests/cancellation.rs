@@ -137,6 +137,9 @@ rows! {
     local_acquire_many_owned for "LocalSemaphore::acquire_many_owned";
     memory_acquire for "MemoryBudget::acquire", "AcquireMemory";
     memory_acquire_typical for "MemoryBudget::acquire_typical";
+    rate_limit_waits for "RateLimit::wait", "RateLimit::wait_many";
+    paced_waits_for_a_place for "Paced::acquire", "Paced::acquire_owned";
+    paced_waits_for_a_slot for "Paced::acquire", "Paced::acquire_owned";
 }
 
 /// Files are the process's, so one row runs at a time.

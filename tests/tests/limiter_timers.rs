@@ -3,13 +3,16 @@
 //! The same functions run under both, by the trait alone, on clocks that tests hold: they go on by themselves when nothing
 //! else can happen.
 
+mod clocks;
+
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anteroom_limiter::{AcquireError, Semaphore, Timer};
 use anteroom_tests::{Unordered, poll_once};
+use clocks::Tokio;
 use futures_util::future::join;
 
 const SEC: Duration = Duration::from_secs(1);
@@ -17,22 +20,6 @@ const MS: Duration = Duration::from_millis(1);
 
 /// How much later than asked for a sleep may end: tokio counts milliseconds.
 const LATE_MAX: Duration = Duration::from_millis(2);
-
-/// tokio's clock and sleep: what its users write.
-#[derive(Clone, Copy)]
-struct Tokio;
-
-impl Timer for Tokio {
-    type Sleep = tokio::time::Sleep;
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
-
-    fn sleep_until(&self, at: Instant) -> Self::Sleep {
-        tokio::time::sleep_until(at.into())
-    }
-}
 
 /// Runs what follows under both, `$timer` being the timer of each.
 macro_rules! under_both {

@@ -20,10 +20,11 @@ use anteroom::{
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
     Acquire, AcquireAll, AcquireError, AcquireMemory, Admit, AdmitError, Admitted, All, AllPermit,
-    BudgetError, CgroupError, ChildError, Keyed, KeyedAcquire, KeyedError, KeyedPermit, LimitError, Limiter,
-    LimiterAcquire, LimiterPermit, LocalAcquire, LocalPermit, LocalSemaphore, MemoryBudget, MemoryBuilder,
-    MemoryPermit, MemorySnapshot, MemoryState, MergeError, OwnedPermit, Permit, Pressure, Semaphore,
-    Snapshot, Stall, TryAcquireError, TryKeyedError,
+    BudgetError, CgroupError, CheckManyError, ChildError, Keyed, KeyedAcquire, KeyedError, KeyedPermit,
+    KeyedRate, KeyedRateError, LimitError, Limiter, LimiterAcquire, LimiterPermit, LocalAcquire, LocalPermit,
+    LocalSemaphore, MemoryBudget, MemoryBuilder, MemoryPermit, MemorySnapshot, MemoryState, MergeError,
+    NotYet, OwnedPermit, Paced, PacedError, Permit, Pressure, Rate, RateError, RateLimit, ReserveError,
+    Semaphore, SlidingWindow, Slot, Snapshot, Stall, TryAcquireError, TryKeyedError, TryPacedError,
 };
 use anteroom_tests::source::workspace;
 
@@ -236,6 +237,23 @@ rows! {
     CgroupError: YES YES YES;
     Pressure: YES YES YES;
     Stall: YES YES YES;
+    Rate: YES YES YES;
+    RateError: YES YES YES;
+    NotYet: YES YES YES;
+    RateLimit: YES YES YES;
+    Slot<'static>: YES YES YES;
+    CheckManyError: YES YES YES;
+    ReserveError: YES YES YES;
+    SlidingWindow: YES YES YES;
+    // Its keys are in locks, so they need not be Sync.
+    KeyedRate<u64>: YES YES YES;
+    KeyedRate<Cell<u8>>: YES YES YES;
+    KeyedRate<Rc<u8>>: NO NO YES;
+    KeyedRateError: YES YES YES;
+    Paced<Timer>: YES YES YES;
+    Paced<Rc<Timer>>: NO NO YES;
+    PacedError: YES YES YES;
+    TryPacedError: YES YES YES;
     Key: YES YES YES;
     Refusal: YES YES YES;
     Ledger<u8>: YES YES YES;
@@ -390,7 +408,8 @@ impl<T: Clone> Probe<T> {
 #[test]
 fn what_may_be_given_back_once_cannot_be_copied() {
     // bugs.md 14: a permit is its units, a handle its output, a frame its future.
-    const CLONES: [(&str, bool); 8] = [
+    const CLONES: [(&str, bool); 9] = [
+        ("Slot", Probe::<Slot<'static>>::CLONE),
         ("Permit", Probe::<Permit<&'static Semaphore>>::CLONE),
         ("OwnedPermit", Probe::<OwnedPermit>::CLONE),
         ("Acquire", Probe::<Acquire<Arc<Semaphore>>>::CLONE),

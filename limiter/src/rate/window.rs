@@ -227,7 +227,7 @@ impl SlidingWindow {
             let number = t / self.part_ns;
             let part = &mut self.parts[(number % KEPT as u64) as usize];
             if part.number != number {
-                // [WINDOW-1] That was 17 parts ago or more, each 1/16 of the length or more: it does not count.
+                // [WINDOW-1], [WINDOW-2] That was 17 parts ago or more, each 1/16 of the length or more: it does not count.
                 *part = Part { number, count: 0, last: t };
             }
             part.count += units;

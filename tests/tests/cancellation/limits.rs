@@ -1,8 +1,10 @@
-//! The rows of the limits that are made of semaphores, or stand beside them.
+//! The rows of the limits that are made of semaphores, or stand beside them: by number, by key, by memory, by rate.
 
 use std::rc::Rc;
 
-use anteroom_limiter::{All, Keyed, Limiter, LocalSemaphore, MemoryBudget};
+use anteroom_limiter::{
+    All, Keyed, Limiter, LocalSemaphore, MemoryBudget, Paced, PacedError, Rate, RateLimit,
+};
 
 use super::*;
 
@@ -134,4 +136,74 @@ pub(super) fn memory_acquire() {
 
 pub(super) fn memory_acquire_typical() {
     each_step(2, one_place(), async |step| of_a_budget(step, MemoryBudget::acquire_typical).await);
+}
+
+/// One an hour, and this hour's is gone.
+fn one_an_hour() -> RateLimit {
+    let rate = RateLimit::new(Rate::per_hour(1), time::now());
+    rate.check(time::now()).unwrap();
+    rate
+}
+
+/// The slot of the one that was given up, an hour after `start`, is somebody else's; of the one that was used, the next is.
+fn assert_slot(rate: &RateLimit, start: Instant, done: bool, step: &Step) {
+    assert_eq!(metrics().timers, 0, "{step:?}");
+    let next = rate.reserve(time::now()).unwrap().at();
+    assert_eq!(next - start, if done { 2 * HOUR } else { HOUR }, "{step:?}, done: {done}");
+}
+
+/// Waits for an hour, unless it is given up.
+async fn slot<T>(step: &Step, wait: impl AsyncFnOnce(&RateLimit) -> T) -> bool {
+    let (start, rate) = (time::now(), one_an_hour());
+    let done = step.run(wait(&rate), |_| {}).await.is_some();
+    assert_slot(&rate, start, done, step);
+    done
+}
+
+pub(super) fn rate_limit_waits() {
+    each_step(2, paused(), async |step| slot(step, async |rate| rate.wait(&time::Timer).await).await);
+    each_step(2, paused(), async |step| slot(step, async |rate| rate.wait_many(1, &time::Timer).await).await);
+}
+
+/// A place that somebody has, and gives back after the first poll. The slot is due.
+async fn paced_place<T>(
+    step: &Step,
+    acquire: impl AsyncFnOnce(&Paced<time::Timer>) -> Result<T, PacedError>,
+) -> bool {
+    let rate = RateLimit::new(Rate::per_hour(1), time::now());
+    let paced = Paced::new(Arc::new(Semaphore::new(1)), rate, time::Timer);
+    let mut held = Some(paced.semaphore().try_acquire_owned().unwrap());
+    let done = step.run(acquire(&paced), |_| drop(held.take())).await.is_some();
+    drop(held);
+    assert_eq!((paced.semaphore().waiting(), paced.semaphore().in_use()), (0, 0), "{step:?}");
+    assert_eq!(paced.rate().check(time::now()).is_ok(), !done, "{step:?}: who has no place takes no slot");
+    done
+}
+
+pub(super) fn paced_waits_for_a_place() {
+    let paced = || paused().max_tasks(1);
+    each_step(2, paced(), async |step| {
+        paced_place(step, async |paced| paced.acquire().await.map(drop)).await
+    });
+    each_step(2, paced(), async |step| paced_place(step, Paced::acquire_owned).await);
+}
+
+/// A place, and a slot in an hour.
+async fn paced_slot<T>(
+    step: &Step,
+    acquire: impl AsyncFnOnce(&Paced<time::Timer>) -> Result<T, PacedError>,
+) -> bool {
+    let start = time::now();
+    let paced = Paced::new(Arc::new(Semaphore::new(1)), one_an_hour(), time::Timer);
+    let done = step.run(acquire(&paced), |_| {}).await.is_some();
+    assert_eq!((paced.semaphore().waiting(), paced.semaphore().in_use()), (0, 0), "{step:?}");
+    assert_slot(paced.rate(), start, done, step);
+    done
+}
+
+pub(super) fn paced_waits_for_a_slot() {
+    each_step(2, paused(), async |step| {
+        paced_slot(step, async |paced| paced.acquire().await.map(drop)).await
+    });
+    each_step(2, paused(), async |step| paced_slot(step, Paced::acquire_owned).await);
 }
