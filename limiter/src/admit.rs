@@ -13,7 +13,7 @@
 //!
 //! ```text
 //!   Admit<F>:    F, and a place in the queue ──granted──► Admitted<F>: F pinned, and the permit ──► output
-//!                no allocation of ours                        F is dropped, then the permit goes back
+//!                in its caller's frame                        F is dropped, then the permit goes back
 //! ```
 //!
 //! # Invariants

@@ -97,7 +97,7 @@ use crate::wake::Panics;
 ///
 /// At most [`DEFAULT_MAX_KEYS`](Self::DEFAULT_MAX_KEYS) keys, or what [`max_keys`](Self::max_keys) says; one more is
 /// refused. A key costs two allocations and an entry in a tree, while a permit of it is out or somebody waits for one, and
-/// nothing after. How many may wait for one key is the caller's to bound.
+/// nothing after: of all keys that ever were, one empty node of that tree is left. How many may wait for one key is the caller's to bound.
 ///
 /// All keys share one lock, for a search in that tree when a permit is asked for and one when it is given back.
 ///
@@ -373,7 +373,7 @@ impl<K> Keyed<K> {
         let (mut panics, mut last) = (Panics::new(), None);
         loop {
             let keys = lock(&self.shared.keys);
-            if version != keys.limit_version {
+            if version != keys.limit_version && !cfg!(anteroom_bug = "keyed_keeps_an_old_limit") {
                 // Somebody has set another, and was perhaps done with the key that was just set to ours. So all again, with
                 // theirs: whoever is the last to write to a semaphore sees after it that its limit is the newest [KEYED-5].
                 (version, last) = (keys.limit_version, None);

@@ -23,12 +23,15 @@
 //! | `charge_plain` | a charge is a load and a store | [GATE-1] |
 //! | `rate_plain` | a slot is taken by a load and a store | [SLOT-1] |
 //! | `keyed_forgets_early` | the last user looks, and forgets the key without a second look | [KEYED-2] |
+//! | `keyed_keeps_an_old_limit` | whoever sets a limit does not look whether it is still the newest | [KEYED-5] |
+//! | `tree_tells_of_its_close_last` | a parent tells its children of its close, and then those to come | [LEVEL-3] |
 //!
-//! The last three are caught by the models in `models/`, of what holders do later, of rates and of the map of keys.
+//! The models for those with a name before the bug's are in a file of that name, such as `models/keyed.rs`.
 
 mod charge;
 mod keyed;
 mod rate;
+mod tree;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;

@@ -478,7 +478,8 @@ impl Limiter {
 impl Node {
     /// At most [`Limiter::MAX_DEPTH`] deep [LEVEL-4].
     fn close(&self, panics: &mut Panics) {
-        lock(&self.children).closed = true; // [LEVEL-3] From now on they are born closed.
+        let is_late = cfg!(anteroom_bug = "tree_tells_of_its_close_last");
+        lock(&self.children).closed |= !is_late; // [LEVEL-3] From now on they are born closed.
         panics.call(|| self.semaphore.close());
         let mut last = 0;
         loop {
@@ -492,6 +493,7 @@ impl Node {
             }
             last = number;
         }
+        lock(&self.children).closed |= is_late;
     }
 }
 
@@ -649,5 +651,26 @@ impl Error for ChildError {
             ChildError::Limit(error) => Some(error),
             ChildError::TooDeep => None,
         }
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use super::*;
+
+    /// Nothing else would notice: all would still be right, and the list would grow with every tenant that ever was.
+    #[test]
+    fn a_parent_forgets_a_child_with_its_last_clone_permit_or_future() {
+        let root = Limiter::new(3);
+        let listed = || lock(&root.node.children).live.len();
+        let child = root.child(1);
+        let (clone, grandchild, permit) = (child.clone(), child.child(1), child.try_acquire().unwrap());
+        let future = child.acquire();
+        drop(child);
+        assert_eq!(listed(), 1);
+        drop((clone, grandchild, permit));
+        assert_eq!(listed(), 1);
+        drop(future);
+        assert_eq!(listed(), 0);
     }
 }

@@ -4,8 +4,10 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use anteroom_limiter::{AcquireAll, AcquireError, All, Permit, Semaphore, TryAcquireError};
 use common::{block_on, poll_once, poll_with};
@@ -33,11 +35,22 @@ fn assert_idle(semaphores: &[Semaphore]) {
 fn opposite_orders_never_deadlock() {
     const ROUNDS: usize = 100_000;
     let [a, b, c] = &semaphores(1);
+    let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((a, b)).acquire()).unwrap())));
-        scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((b, a)).acquire()).unwrap())));
-        scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((b, c)).acquire()).unwrap())));
-        scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((c, a)).acquire()).unwrap())));
+        // A deadlock would be a test that never ends.
+        scope.spawn(move || {
+            if is_done.recv_timeout(Duration::from_secs(300)) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("opposite orders deadlock");
+                std::process::abort();
+            }
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((a, b)).acquire()).unwrap())));
+            scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((b, a)).acquire()).unwrap())));
+            scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((b, c)).acquire()).unwrap())));
+            scope.spawn(|| (0..ROUNDS).for_each(|_| drop(block_on(All((c, a)).acquire()).unwrap())));
+        });
+        drop(done);
     });
     for semaphore in [a, b, c] {
         assert_idle(std::slice::from_ref(semaphore));
@@ -103,8 +116,10 @@ fn the_same_one_twice_is_asked_for_the_sum() {
     drop(three);
     assert_eq!(All((a, (a, 3))).try_acquire().unwrap_err(), TryAcquireError::ExceedsLimit);
     assert_eq!(block_on(All((a, (a, 3), b)).acquire()).unwrap_err(), AcquireError::ExceedsLimit);
-    let too_much = All(((a, usize::MAX), (a, usize::MAX)));
-    assert_eq!(too_much.try_acquire().unwrap_err(), TryAcquireError::ExceedsLimit);
+    for more in [2, usize::MAX] {
+        let too_much = All(((a, usize::MAX), (a, more))); // and the sum does not wrap
+        assert_eq!(too_much.try_acquire().unwrap_err(), TryAcquireError::ExceedsLimit);
+    }
     // It waits once, for all of it, and not for itself.
     let one = a.try_acquire().unwrap();
     let mut twice = All(((a, 2), (a, 1))).acquire();

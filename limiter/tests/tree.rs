@@ -232,7 +232,7 @@ fn a_limit_of_zero_is_named() {
     let _ = Limiter::new(0);
 }
 
-/// A parent with a million children that came and went is as it was; and what is below keeps what is above alive.
+/// However many children came and went, the parent is as it was; and what is below keeps what is above alive.
 #[test]
 fn children_that_are_gone_leave_nothing_behind() {
     let root = Limiter::new(2);
@@ -668,6 +668,24 @@ fn what_a_future_holds_is_gone_before_its_permit_is() {
         assert_eq!(*log.borrow(), ["dropped with 1 in use"], "{end}");
         assert_eq!(use_of(&limiter), (0, 0), "{end}");
     }
+}
+
+/// [ADMITTED-1]: also what the future itself holds until it is dropped, and not only until it is done.
+#[test]
+fn a_future_that_is_done_is_dropped_before_its_permit_goes_back() {
+    let (limiter, log) = (Limiter::new(1), Log::default());
+    let noted = Noted(Rc::clone(&log), limiter.clone());
+    let mut admitted = pin!(
+        limiter
+            .try_admit(poll_fn(move |_| {
+                let _held = &noted.0;
+                Poll::Ready(noted.1.snapshot().in_use)
+            }))
+            .unwrap()
+    );
+    let mut cx = Context::from_waker(Waker::noop());
+    assert_eq!(admitted.as_mut().poll(&mut cx), Poll::Ready(1));
+    assert_eq!((&**log.borrow(), use_of(&limiter)), (&["dropped with 1 in use".to_owned()][..], (0, 0)));
 }
 
 /// [ADMITTED-2]

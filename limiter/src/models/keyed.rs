@@ -4,7 +4,8 @@
 //! that is still in the map, or was taken out twice, when all have gone.
 //!
 //! With `--cfg anteroom_bug="keyed_forgets_early"`, whoever goes last looks, gives the lock up, and forgets the key without
-//! a second look: [KEYED-1], [KEYED-2].
+//! a second look: [KEYED-1], [KEYED-2]. With `"keyed_keeps_an_old_limit"`, whoever sets one does not see that another was
+//! set meanwhile: [KEYED-5].
 
 use super::*;
 use crate::{Keyed, KeyedError};
