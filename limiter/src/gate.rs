@@ -52,7 +52,7 @@ use std::task::Waker;
 
 use crate::error::{AcquireError, TryAcquireError};
 use crate::ledger::{Key, Ledger, Refusal};
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock, seeded};
 use crate::wake::Wakes;
 use crate::word::{self, FROZEN, Fast, Word};
 
@@ -202,7 +202,7 @@ impl Gate {
         // do by the permit that it holds already.
         let mut seen = Word(self.word.load(Ordering::Relaxed));
         while let Some((charged, next)) = seen.charge(units) {
-            if cfg!(anteroom_bug = "charge_plain") {
+            if seeded("charge_plain") {
                 self.word.store(next.0, Ordering::Relaxed);
                 return charged;
             }
@@ -313,7 +313,7 @@ impl Gate {
         let mut wakes = Wakes::new();
         let (result, mut more) = self.locked(|ledger| (operation(ledger), wakes.fill(|| ledger.next_told())));
         wakes.call();
-        while more && !cfg!(anteroom_bug = "grant_once") {
+        while more && !seeded("grant_once") {
             // Between two batches the lock is free, but the queue is not empty, so the word is frozen: nobody barges.
             more = self.locked(|ledger| wakes.fill(|| ledger.next_told()));
             wakes.call();
@@ -343,13 +343,13 @@ impl Gate {
         // Ordering: Acquire; pairs with the Release in `release`, so that a grant made under this lock happens after
         // what was done under the permits that made room for it. Nothing of ours is published here: no Release.
         let last = Word(self.word.fetch_or(FROZEN, Ordering::Acquire));
-        if cfg!(anteroom_bug = "freeze_without_second_look") { seen } else { last }
+        if seeded("freeze_without_second_look") { seen } else { last }
     }
 
     /// Puts the ledger's numbers into the word, and lets the fast path go on unless someone waits. Only under the lock.
     fn thaw(&self, ledger: &Ledger<Waker>) {
         let ([limit], [in_use]) = (ledger.limit(), ledger.in_use());
-        let waits = ledger.waiting() > 0 && !cfg!(anteroom_bug = "thaw_with_waiters"); // [GATE-1], [GATE-2]
+        let waits = ledger.waiting() > 0 && !seeded("thaw_with_waiters"); // [GATE-1], [GATE-2]
         let word = Word::new(limit, in_use, ledger.is_closed(), waits);
         // Ordering: Release; pairs with the Acquire in `word`, `fast_acquire` and `freeze`. It carries on what `freeze`
         // acquired, since a plain store ends the release sequences before it. A store is enough: the word is frozen, so

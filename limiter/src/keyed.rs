@@ -58,7 +58,7 @@ use crate::acquire::Acquire;
 use crate::error::{AcquireError, LimitError, TryAcquireError};
 use crate::permit::OwnedPermit;
 use crate::semaphore::Semaphore;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, lock, seeded};
 use crate::wake::Panics;
 
 /// A limit for each key, for as long as the key is in use.
@@ -373,7 +373,7 @@ impl<K> Keyed<K> {
         let (mut panics, mut last) = (Panics::new(), None);
         loop {
             let keys = lock(&self.shared.keys);
-            if version != keys.limit_version && !cfg!(anteroom_bug = "keyed_keeps_an_old_limit") {
+            if version != keys.limit_version && !seeded("keyed_keeps_an_old_limit") {
                 // Somebody has set another, and was perhaps done with the key that was just set to ours. So all again, with
                 // theirs: whoever is the last to write to a semaphore sees after it that its limit is the newest [KEYED-5].
                 (version, last) = (keys.limit_version, None);
@@ -582,7 +582,7 @@ impl<K> Drop for Member<K> {
         let live = keys.live.get_mut(&self.entry.place).expect("[KEYED-2] a member's key is in the map");
         live.users -= 1;
         let is_idle = live.users == 0;
-        if cfg!(anteroom_bug = "keyed_forgets_early") {
+        if seeded("keyed_forgets_early") {
             drop(keys); // Looks, and then forgets without another look.
             keys = lock(&self.shared.keys);
         }

@@ -11,7 +11,7 @@
 //! # What proves that the models bite
 //!
 //! `loom_canary_*` explores a protocol that is wrong on purpose, and must fail: an empty suite cannot be green. And the
-//! real code has seeded bugs. With `--cfg anteroom_bug="NAME"` added to RUSTFLAGS, the suite must
+//! real code has seeded bugs. With `ANTEROOM_BUG=NAME` in the environment, the suite must
 //! fail (or abort, where the bug trips an assertion inside a drop):
 //!
 //! | name | the bug | breaks |

@@ -106,3 +106,18 @@ pub(crate) use imp::*;
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Whether this bug is seeded, which a model must then catch: `ANTEROOM_BUG` in the environment names it. Only models ask the
+/// environment; in every other build nothing is left of the question.
+#[cfg(anteroom_loom)]
+pub(crate) fn seeded(bug: &str) -> bool {
+    static BUG: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("ANTEROOM_BUG").ok());
+    BUG.as_deref() == Some(bug)
+}
+
+#[cfg(not(anteroom_loom))]
+#[inline(always)]
+pub(crate) const fn seeded(_bug: &str) -> bool {
+    false
+}

@@ -56,7 +56,7 @@ use crate::error::{AcquireError, LimitError, TryAcquireError};
 use crate::gate::Standing;
 use crate::ledger::Key;
 use crate::semaphore::{Semaphore, Snapshot};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, lock, seeded};
 use crate::wake::Panics;
 
 /// At most so many at once, and at most so many of those for each child: a semaphore with a parent.
@@ -478,7 +478,7 @@ impl Limiter {
 impl Node {
     /// At most [`Limiter::MAX_DEPTH`] deep [LEVEL-4].
     fn close(&self, panics: &mut Panics) {
-        let is_late = cfg!(anteroom_bug = "tree_tells_of_its_close_last");
+        let is_late = seeded("tree_tells_of_its_close_last");
         lock(&self.children).closed |= !is_late; // [LEVEL-3] From now on they are born closed.
         panics.call(|| self.semaphore.close());
         let mut last = 0;

@@ -46,7 +46,7 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, lock, seeded};
 use tree::{Member, NOWHERE, Tree};
 
 /// A request to end, for all who hold a clone of it or a token below it.
@@ -207,7 +207,7 @@ impl CancellationToken {
             }
             tree.take_all(own.place(), |signal: Arc<Signal>| {
                 // Ordering: Release; pairs with the Acquire in `is_set`. [CANCEL-1]: those below come first.
-                signal.is_set.store(true, SETS);
+                signal.is_set.store(true, sets());
                 // [CANCEL-2]
                 let line = std::mem::take(&mut *lock(&signal.line));
                 if !line.wakers.is_empty() {
@@ -345,8 +345,9 @@ impl CancellationToken {
 }
 
 /// How a flag is set; a model must fail with less.
-const SETS: Ordering =
-    if cfg!(anteroom_bug = "cancel_sets_plainly") { Ordering::Relaxed } else { Ordering::Release };
+fn sets() -> Ordering {
+    if seeded("cancel_sets_plainly") { Ordering::Relaxed } else { Ordering::Release }
+}
 
 impl Default for CancellationToken {
     fn default() -> Self {
@@ -487,7 +488,7 @@ impl Future for Cancelled<'_> {
         let new = cx.waker().clone();
         let mut line = lock(&signal.line);
         // [CANCEL-2]
-        if signal.is_set() && !cfg!(anteroom_bug = "cancel_no_second_look") {
+        if signal.is_set() && !seeded("cancel_no_second_look") {
             drop(line);
             return Poll::Ready(());
         }

@@ -8,7 +8,7 @@
 //! preemptions; three, or two that take many steps, with at most three, or two.
 //!
 //! # That it checks
-//! `loom_canary` must fail. And with `--cfg anteroom_bug="..."` a model must fail for each of:
+//! `loom_canary` must fail. And with `ANTEROOM_BUG=...` a model must fail for each of:
 //! `inbox_plain` (a plain look at the sleeper after a push), `wake_plain` (a wake that finds its bit set is
 //! no read-modify-write), `claim_plain` (the owner takes a waiting future without a swap), `join_no_second_look` (a handle
 //! that does not look again after it has asked), `desk_recycles_at_once` (a node that was cancelled is used again while the

@@ -93,3 +93,18 @@ impl<T: 'static> Drop for Scope<T> {
         self.key.with(|current| current.set(self.before));
     }
 }
+
+/// Whether this bug is seeded, which a model must then catch: `ANTEROOM_BUG` in the environment names it. Only models ask the
+/// environment; in every other build nothing is left of the question.
+#[cfg(anteroom_loom)]
+pub(crate) fn seeded(bug: &str) -> bool {
+    static BUG: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("ANTEROOM_BUG").ok());
+    BUG.as_deref() == Some(bug)
+}
+
+#[cfg(not(anteroom_loom))]
+#[inline(always)]
+pub(crate) const fn seeded(_bug: &str) -> bool {
+    false
+}

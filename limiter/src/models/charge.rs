@@ -1,6 +1,6 @@
 //! What a holder does after its grant, explored by loom: it is charged, it shrinks, it goes away for a while and comes back.
 //!
-//! With `--cfg anteroom_bug="charge_plain"` (a load and a store where the charge is one swap) a model must fail.
+//! With `ANTEROOM_BUG=charge_plain` (a load and a store where the charge is one swap) a model must fail.
 
 use std::future::ready;
 

@@ -3,7 +3,7 @@
 //! What goes wrong there shows in two ways: two threads under "the one" permit of a key, whose sum is then short, and a key
 //! that is still in the map, or was taken out twice, when all have gone.
 //!
-//! With `--cfg anteroom_bug="keyed_forgets_early"`, whoever goes last looks, gives the lock up, and forgets the key without
+//! With `ANTEROOM_BUG=keyed_forgets_early`, whoever goes last looks, gives the lock up, and forgets the key without
 //! a second look: [KEYED-1], [KEYED-2]. With `"keyed_keeps_an_old_limit"`, whoever sets one does not see that another was
 //! set meanwhile: [KEYED-5].
 

@@ -1,6 +1,6 @@
 //! Limits below limits, explored by loom: what comes and waits below a limiter while that one closes.
 //!
-//! With `--cfg anteroom_bug="tree_tells_of_its_close_last"`, a child that is made between the walk and the flag stays open:
+//! With `ANTEROOM_BUG=tree_tells_of_its_close_last`, a child that is made between the walk and the flag stays open:
 //! [LEVEL-3].
 
 use super::*;

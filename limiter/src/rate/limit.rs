@@ -51,7 +51,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::rate::{MAX_NS, NotYet, Rate, instant, since};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, seeded};
 use crate::timer::Timer;
 
 /// At most so many in so much time, over all who share it. First come, first served.
@@ -423,7 +423,7 @@ impl RateLimit {
         let mut seen = self.taken.load(Ordering::Relaxed);
         loop {
             let (next, output) = step(seen)?;
-            if cfg!(anteroom_bug = "rate_plain") {
+            if seeded("rate_plain") {
                 self.taken.store(next, Ordering::Relaxed);
                 return Ok((next, output));
             }

@@ -51,7 +51,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use crate::sync::{AtomicBool, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, UnsafeCell, seeded};
 
 /// How many slots share a group: the bits of its word.
 pub(super) const GROUP: usize = u32::BITS as usize;
@@ -151,7 +151,7 @@ impl Owner {
         let newest = self.line.newest.swap(AWAKE, Ordering::AcqRel);
         // [GATHER-3] asleep, and still so: nobody touches the waker. Asleep, and a group instead: somebody does.
         let was_found = self.is_asleep && newest != ASLEEP;
-        self.is_being_woken |= was_found && !cfg!(anteroom_bug = "gather_not_told");
+        self.is_being_woken |= was_found && !seeded("gather_not_told");
         self.is_asleep = false;
         Taken(newest)
     }
@@ -175,7 +175,7 @@ impl Owner {
         self.leave(waker);
         // Ordering: Relaxed; published by the step below, and read by nobody before that.
         self.line.told.store(false, Ordering::Relaxed);
-        if cfg!(anteroom_bug = "gather_sleep_plain") {
+        if seeded("gather_sleep_plain") {
             self.line.newest.store(ASLEEP, Ordering::Release);
             self.is_asleep = true;
             return true;
@@ -347,8 +347,7 @@ unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: [GATHER-1] the waker's count keeps the group alive.
     let group = unsafe { &*group };
     let bit = 1 << tag;
-    let before = if cfg!(anteroom_bug = "gather_wake_plain") && group.ready.load(Ordering::Relaxed) & bit != 0
-    {
+    let before = if seeded("gather_wake_plain") && group.ready.load(Ordering::Relaxed) & bit != 0 {
         bit
     } else {
         // Ordering: AcqRel; Release pairs with the Acquire in `look`, also when the bit is set already (bugs.md 27). Acquire

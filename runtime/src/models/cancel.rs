@@ -1,6 +1,6 @@
 //! Loom models of a token that is cancelled while another thread does something with it.
 //!
-//! With `--cfg anteroom_bug="..."` a model must fail for each of: `cancel_no_second_look` (a waiter that does not look at
+//! With `ANTEROOM_BUG=...` a model must fail for each of: `cancel_no_second_look` (a waiter that does not look at
 //! the flag inside the line), `cancel_sets_plainly` (a flag without an order).
 
 use loom::sync::Arc;

@@ -1,7 +1,7 @@
 //! Models of what other threads can do to a gather: its wakers are all that they see of it.
 //!
 //! # That it checks
-//! With `--cfg anteroom_bug="..."` a model must fail for each of: `gather_wake_plain` (a wake that finds its bit set is no
+//! With `ANTEROOM_BUG=...` a model must fail for each of: `gather_wake_plain` (a wake that finds its bit set is no
 //! read-modify-write), `gather_sleep_plain` (the owner goes to sleep without looking whether a group came), `gather_not_told`
 //! (the owner does not wait for who has found it asleep to be done with its waker).
 

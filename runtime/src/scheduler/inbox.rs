@@ -32,7 +32,7 @@
 
 use std::sync::Arc;
 
-use crate::sync::{AtomicBool, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, Mutex, Ordering, lock, seeded};
 
 /// Wakes a sleeping owner; called from any thread.
 pub(crate) trait Doorbell: Send + Sync {
@@ -80,7 +80,7 @@ impl<T: Send> Inbox<T> {
     #[inline]
     fn ring(&self) {
         // Ordering: AcqRel; Release pairs with the owner's swap in `prepare_sleep`, which then sees what was pushed.
-        let was_sleeping = if cfg!(anteroom_bug = "inbox_plain") {
+        let was_sleeping = if seeded("inbox_plain") {
             self.sleeping.load(Ordering::Relaxed)
         } else {
             self.sleeping.swap(false, Ordering::AcqRel)

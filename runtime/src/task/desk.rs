@@ -33,7 +33,7 @@ use std::thread::ThreadId;
 
 use super::waiter::{Arrival, Entry, Waiter};
 use super::{Home, Seed, Terms};
-use crate::sync::{AtomicBool, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, Mutex, Ordering, lock, seeded};
 
 /// How many questions of other threads may wait for the owner.
 pub(crate) const ERRANDS_MAX: usize = 64;
@@ -222,7 +222,7 @@ impl<K: Copy + Send> Desk<K> {
         loop {
             let Some(waiter) = state.arrivals.pop() else {
                 // A close that came meanwhile is still to be seen. Ordering: Relaxed; under the lock, as all that write it.
-                let is_asked = state.close_asked && !cfg!(anteroom_bug = "desk_forgets_close");
+                let is_asked = state.close_asked && !seeded("desk_forgets_close");
                 self.has_arrivals.store(is_asked, Ordering::Relaxed);
                 return None;
             };
@@ -283,7 +283,7 @@ impl<K: Copy + Send> Desk<K> {
             // It is a place at the desk no more, whenever the owner comes to it.
             state.discount(waiter);
             // What the claim reads now says nothing: the owner may just be looking at it.
-            if waiter.of_desk && (!is_cancelled || cfg!(anteroom_bug = "desk_recycles_at_once")) {
+            if waiter.of_desk && (!is_cancelled || seeded("desk_recycles_at_once")) {
                 // [DESK-3] settled: the owner is done with it.
                 return state.recycle(waiter);
             }

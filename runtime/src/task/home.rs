@@ -36,7 +36,7 @@ use super::site::Sites;
 use super::table::Table;
 use super::{DETACH, Header, JOIN, WAKE};
 use crate::scheduler::inbox::Inbox;
-use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local};
+use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local, seeded};
 
 /// How many tasks other threads can name at once before the owner has to look through all of them.
 pub(super) const INBOX_ITEMS: usize = if cfg!(anteroom_loom) { 1 } else { 256 };
@@ -147,8 +147,7 @@ pub(crate) fn current() -> Option<(&'static Home, &'static Local)> {
 impl Shared {
     /// Asks the owner of `task` for `bits`, from any thread. Never fails; allocates nothing.
     pub(super) fn post(&'static self, task: &'static Header, bits: u32) {
-        #[cfg(anteroom_bug = "wake_plain")]
-        if task.foreign.load(Ordering::Relaxed) & bits == bits {
+        if seeded("wake_plain") && task.foreign.load(Ordering::Relaxed) & bits == bits {
             return;
         }
         // A wake that finds its bit set is still a read-modify-write, or data written before it would not be visible to

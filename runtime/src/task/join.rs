@@ -29,7 +29,7 @@ use super::home::Shared;
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
 use super::{ABORT, FREE, Header, Local, WaitsFor, attend, waits_for, waker};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, seeded};
 
 /// A spawned task: await it for its output.
 ///
@@ -237,7 +237,7 @@ fn poll_foreign<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, Jo
         shared(task).post_join(task, cx.waker().clone());
         // [JOIN-2] Looked at again after the bit was set; the fence is in `post`'s ring, and at the end of a runtime.
         crate::sync::fence(Ordering::SeqCst);
-        if cfg!(anteroom_bug = "join_no_second_look") || !task.snapshot().is_done() {
+        if seeded("join_no_second_look") || !task.snapshot().is_done() {
             waits_for(WaitsFor::JOIN_ELSEWHERE);
             return Poll::Pending;
         }

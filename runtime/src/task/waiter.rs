@@ -43,7 +43,7 @@ use core::task::{Context, Poll, Waker};
 
 use super::desk::Desk;
 use super::{Header, Home, Local, Place, Seed, Site, Terms, in_place};
-use crate::sync::{AtomicU32, Cell, Ordering, yield_thread};
+use crate::sync::{AtomicU32, Cell, Ordering, seeded, yield_thread};
 
 const WAITING: u32 = 0;
 const BUSY: u32 = 1;
@@ -176,7 +176,7 @@ impl<K: Copy + Send> Waiter<K> {
     /// The owner claims the future; what was there before.
     #[inline]
     fn claim(&self) -> u32 {
-        if self.shared.get() && !cfg!(anteroom_bug = "claim_plain") {
+        if self.shared.get() && !seeded("claim_plain") {
             // Ordering: AcqRel; Acquire pairs with the Release of a poll elsewhere, Release with a frame that reads TAKEN.
             self.claim.swap(TAKEN, Ordering::AcqRel)
         } else {
