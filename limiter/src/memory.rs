@@ -610,6 +610,8 @@ impl Inner {
     }
 
     /// After `units` were moved: reviews if it is time, or if nobody else would [MEMORY-3].
+    ///
+    /// It is not called if a waker panicked on the way; but then somebody was let in, who looks when it ends.
     fn after(&self, units: usize) {
         let semaphore = &self.semaphore;
         // With a limit of nothing it is stopped, or others have all: whoever gives back looks whether that is over.
@@ -630,15 +632,6 @@ fn add(count: &AtomicU64, units: usize) -> u64 {
             Ok(_) => return sum,
             Err(now) => seen = now,
         }
-    }
-}
-
-/// Looks when it is dropped, so that a waker's panic on the way does not keep it from that.
-struct After<'a>(&'a Inner, usize);
-
-impl Drop for After<'_> {
-    fn drop(&mut self) {
-        self.0.after(self.1);
     }
 }
 
@@ -781,7 +774,7 @@ impl MemoryBuilder {
         if floor == 0 {
             return Err(BudgetError::TooSmall);
         }
-        let control = Control::new(floor, ((hard / UNIT) as usize).max(floor));
+        let control = Control::new(floor, (hard / UNIT) as usize);
         let semaphore = Semaphore::new(2 * floor).with_max_waiting(waiting_max);
         let semaphore = Arc::new(semaphore);
         let permit = semaphore.try_acquire_many_owned(floor).expect("nobody else has it yet");
@@ -943,9 +936,11 @@ impl Future for AcquireMemory {
 impl Drop for AcquireMemory {
     fn drop(&mut self) {
         if let Some(acquire) = self.acquire.take() {
-            // [MEMORY-3] If it was granted, that comes back now; if it was the head, the next one is.
-            let _after = self.has_waited.then_some(After(&self.budget.inner, 0));
+            // If it was granted, that comes back now; if it was the head, the next one is.
             drop(acquire);
+            if self.has_waited {
+                self.budget.inner.after(0); // [MEMORY-3]
+            }
         }
     }
 }
@@ -1084,8 +1079,8 @@ impl MemoryPermit {
         let (units, before) = (units_of(total), self.permit.weight());
         let moved = units.abs_diff(before);
         add(&self.budget.inner.given_back, before.saturating_sub(units));
-        let _after = After(&self.budget.inner, moved); // [MEMORY-3] also if a waker of those who are served panics
         weigh(&mut self.permit, units);
+        self.budget.inner.after(moved); // [MEMORY-3]
     }
 }
 
@@ -1104,8 +1099,8 @@ impl Drop for MemoryPermit {
         }
         let units = self.permit.weight();
         add(&self.budget.inner.given_back, units);
-        let _after = After(&self.budget.inner, units); // [MEMORY-3] after the units are back
         self.permit.shrink(units);
+        self.budget.inner.after(units); // [MEMORY-3] after the units are back
     }
 }
 

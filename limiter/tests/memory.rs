@@ -7,7 +7,7 @@ mod common;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::task::{Poll, Wake, Waker};
 use std::thread;
 
@@ -438,7 +438,7 @@ impl Wake for Bomb {
     }
 }
 
-/// [MEMORY-3]: the waker of one who fits panics while units are given back, before the review that would let in the next.
+/// [MEMORY-3]: the waker of one who fits panics while units are given back, so that there is no review.
 #[test]
 fn a_waker_that_panics_strands_nobody() {
     let dial = Dial::at(0);
@@ -601,6 +601,103 @@ fn a_budget_of_bytes_measures_this_process() {
     let touched = vec![1_u8; 64 << 20];
     let after = budget.snapshot().used.unwrap();
     assert!(after >= before + (32 << 20), "{before} {after} {}", touched.len());
+}
+
+/// A task that runs for ever gives nothing back, and those who join the line are all that happens.
+#[test]
+fn who_joins_the_line_behind_many_finds_out_that_there_is_room_again() {
+    let dial = Dial::at(0);
+    let budget = hundred(&dial);
+    let _for_ever = budget.try_acquire(MIB).unwrap();
+    dial.set(95 * MIB);
+    budget.review();
+    let mut waiting: Vec<_> = (0..20).map(|_| budget.acquire(100 * KIB)).collect();
+    waiting[..3].iter_mut().for_each(assert_waits);
+    dial.set(0);
+    for next in &mut waiting[3..] {
+        let _ = poll_once(next).map(|permit| permit.map(drop));
+    }
+    assert_eq!(budget.waiting(), 0, "a 64th of the budget is 16 times 100 KiB");
+}
+
+#[test]
+fn while_it_is_stopped_all_that_is_given_back_is_looked_at() {
+    let dial = Dial::at(0);
+    let budget = hundred(&dial);
+    let (_for_ever, mut small) = (budget.try_acquire(MIB).unwrap(), budget.try_acquire(2 * UNIT).unwrap());
+    dial.set(95 * MIB);
+    budget.review();
+    let mut next = budget.acquire(MIB);
+    assert_waits(&mut next);
+    let readings = dial.readings();
+    small.settle(UNIT);
+    assert_waits(&mut next);
+    assert_eq!(dial.readings(), readings + 1);
+    dial.set(0);
+    drop(small); // one unit, far from a 64th
+    drop(granted(&mut next));
+}
+
+/// [CONTROL-5]: what is measured was there before the first task, as far as anybody knows; until tasks have come and gone
+/// and it is not more.
+#[test]
+fn memory_that_was_kept_is_given_to_tasks_turn_by_turn() {
+    let dial = Dial::at(0);
+    let budget = hundred(&dial);
+    dial.set(85 * MIB); // kept, after a busy minute
+    budget.review();
+    let mut running = VecDeque::new();
+    let mut most = 0;
+    for step in 0..2_000 {
+        match budget.try_acquire(MIB) {
+            Ok(permit) => running.push_back(permit),
+            Err(_) => drop(running.pop_front()),
+        }
+        most = most.max(running.len());
+        assert!(step >= 5 || most <= 5);
+    }
+    assert!(most >= 60, "{most} of 85");
+    // Also by one task that gives back and takes again.
+    let dial = Dial::at(0);
+    let budget = hundred(&dial);
+    let mut task = budget.try_acquire(20 * MIB).unwrap();
+    dial.set(80 * MIB);
+    budget.review();
+    task.charge(10 * MIB);
+    assert_eq!(budget.snapshot().limit, 30 * MIB);
+    for _ in 0..40 {
+        task.charge(2 * MIB);
+        task.settle(30 * MIB);
+    }
+    assert_eq!(budget.snapshot().limit, 40 * MIB);
+}
+
+/// [MEMORY-4]
+#[test]
+fn a_reading_that_took_long_does_not_replace_a_newer_one() {
+    let (is_slow, (begun, has_begun), (go, may_go)) =
+        (AtomicBool::new(false), mpsc::channel(), mpsc::channel());
+    let may_go = Mutex::new(may_go);
+    let slow = Arc::new(is_slow);
+    let gauge = Arc::clone(&slow);
+    let budget = MemoryBudget::with_gauge(100 * MIB, move || {
+        if !gauge.swap(false, SeqCst) {
+            return Some(0);
+        }
+        begun.send(()).unwrap();
+        may_go.lock().unwrap().recv().unwrap();
+        Some(95 * MIB)
+    });
+    let _running = budget.try_acquire(MIB).unwrap();
+    slow.store(true, SeqCst);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| budget.review());
+        has_begun.recv().unwrap();
+        budget.review();
+        go.send(()).unwrap();
+        first.join().unwrap();
+    });
+    assert_eq!(budget.snapshot().state, MemoryState::Open);
 }
 
 /// Random numbers, the same in each run.
