@@ -1,3 +1,4 @@
+use super::super::MemoryBudget;
 use super::super::fake::Tree;
 use super::*;
 
@@ -325,6 +326,21 @@ fn the_pressure_is_that_of_the_group_or_else_of_the_machine() {
     assert_eq!(pressure(&tree).unwrap().some.avg10_percent, 2.0);
     tree.file("sys/fs/cgroup/a/memory.pressure", "some avg10=1.00 avg60=0.00 avg300=0.00 total=1\n");
     assert_eq!(pressure(&tree).unwrap().some.avg10_percent, 1.0);
+}
+
+#[test]
+fn a_budget_is_what_the_group_allows_as_far_as_that_can_be_shared_out() {
+    let budget = |limit: &str| {
+        let tree = v2("/a");
+        group_v2(&tree, "sys/fs/cgroup/a", limit);
+        MemoryBudget::from_cgroup_below(tree.path()).map(|budget| budget.snapshot())
+    };
+    let snapshot = budget("100000000").unwrap();
+    assert_eq!((snapshot.budget, snapshot.used), (100_000_000, Some(40_000_000)));
+    assert_eq!(budget("9000000000000").unwrap().budget, MemoryBudget::MAX_BYTES);
+    let error = budget("4096").unwrap_err();
+    assert!(matches!(error, CgroupError::TooSmall { limit_bytes: 4_096, .. }), "{error}");
+    assert!(error.to_string().contains("sys/fs/cgroup/a/memory.max allows 4096 bytes"), "{error}");
 }
 
 #[cfg(target_os = "linux")]
