@@ -61,7 +61,7 @@
 //! | `semaphore` | the public face |
 //! | `local` | the same semaphore for one thread: the ledger in a cell |
 //! | `rate` | so many in so much time: the arithmetic that keeps it, pure; below it `limit`, one atomic word that is shared, `window`, `keyed`, and `paced`, a place and a rate in one permit |
-//! | `memory` | a budget of bytes, measured: `control`, `estimate`, `cgroup`, `gauge`, `pressure` below it |
+//! | `memory` | a budget of bytes, measured; in its folder the decision (`control`), the estimate, the system (`cgroup`, `gauge`) |
 //! | `keyed` | a limit for each key, which is forgotten when nobody uses it |
 //! | `all` | several semaphores at once, in an order that cannot deadlock |
 //! | `tree` | limits below limits |

@@ -67,33 +67,37 @@
 //!
 //! # Read next
 //!
-//! [`control`], the decision; [`cgroup`] and [`gauge`], the measurement; [`estimate`], what is typical.
+//! [`permit`] and [`acquire`], what callers hold; [`control`], the decision; [`cgroup`] and [`gauge`], the measurement; [`estimate`], what is typical.
 
+mod acquire;
+mod builder;
 mod cgroup;
 mod control;
 mod estimate;
 #[cfg(all(test, not(anteroom_loom)))]
 mod fake;
 mod gauge;
+mod permit;
 mod pressure;
+mod snapshot;
 
-use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread;
 
+pub use acquire::AcquireMemory;
+pub use builder::{BudgetError, MemoryBuilder};
 pub use cgroup::CgroupError;
 use control::{Control, Reading};
 use estimate::Peaks;
 pub use gauge::MemoryGauge;
+pub use permit::MemoryPermit;
 pub use pressure::{Pressure, Stall};
+pub use snapshot::{MemorySnapshot, MemoryState};
 
-use crate::acquire::Acquire;
-use crate::error::{AcquireError, TryAcquireError};
+use crate::error::TryAcquireError;
 use crate::permit::OwnedPermit;
 use crate::semaphore::Semaphore;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -287,14 +291,7 @@ impl MemoryBudget {
     /// # Ok::<(), BudgetError>(())
     /// ```
     pub fn builder(budget_bytes: u64) -> MemoryBuilder {
-        MemoryBuilder {
-            budget: budget_bytes,
-            soft: 0.80,
-            hard: 0.90,
-            first_estimate: budget_bytes / 16,
-            waiting_max: usize::MAX,
-            gauge: None,
-        }
+        MemoryBuilder::new(budget_bytes)
     }
 
     /// What [`from_cgroup`](Self::from_cgroup) finds, with all that can be chosen besides.
@@ -333,7 +330,7 @@ impl MemoryBudget {
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Closed`], and [`AcquireError::QueueFull`] if as many wait as may.
+    /// [`AcquireError::Closed`](crate::AcquireError::Closed), and [`AcquireError::QueueFull`](crate::AcquireError::QueueFull) if as many wait as may.
     ///
     /// # Panics
     ///
@@ -449,7 +446,7 @@ impl MemoryBudget {
         self.inner.review(None);
     }
 
-    /// Ends admission for good: all who wait and all who come are told [`AcquireError::Closed`].
+    /// Ends admission for good: all who wait and all who come are told [`AcquireError::Closed`](crate::AcquireError::Closed).
     ///
     /// Permits stay valid until they are dropped.
     ///
@@ -645,200 +642,6 @@ impl fmt::Debug for MemoryBudget {
     }
 }
 
-/// What of a [`MemoryBudget`] can be chosen.
-///
-/// ```
-/// use anteroom_limiter::{BudgetError, MemoryBudget};
-///
-/// let budget = MemoryBudget::builder(1 << 30)
-///     .soft(0.70) // promise no more than this
-///     .hard(0.85) // start nothing above this
-///     .first_estimate(256 << 10)
-///     .max_waiting(1_000)
-///     .build()?;
-/// assert_eq!(budget.typical(), 256 << 10);
-/// # Ok::<(), BudgetError>(())
-/// ```
-#[must_use = "nothing is made until build"]
-pub struct MemoryBuilder {
-    budget: u64,
-    soft: f64,
-    hard: f64,
-    first_estimate: u64,
-    waiting_max: usize,
-    gauge: Option<Box<dyn MemoryGauge + Send + Sync>>,
-}
-
-impl MemoryBuilder {
-    /// What part of the budget is promised at most. 0.80, if nothing is said.
-    ///
-    /// The rest is for what nobody declares: what others take between two readings, and estimates that were too small.
-    ///
-    /// ```
-    /// use anteroom_limiter::MemoryBudget;
-    ///
-    /// let budget = MemoryBudget::builder(100 << 20).soft(0.5).build().unwrap();
-    /// assert_eq!(budget.snapshot().soft, 50 << 20);
-    /// ```
-    pub fn soft(mut self, fraction: f64) -> Self {
-        self.soft = fraction;
-        self
-    }
-
-    /// From what part of the budget on nothing new starts, until less than soft is used. 0.90, if nothing is said.
-    ///
-    /// ```
-    /// use anteroom_limiter::MemoryBudget;
-    ///
-    /// let budget = MemoryBudget::builder(100 << 20).hard(0.95).build().unwrap();
-    /// assert_eq!(budget.snapshot().hard, 95 << 20);
-    /// ```
-    pub fn hard(mut self, fraction: f64) -> Self {
-        self.hard = fraction;
-        self
-    }
-
-    /// What a task is taken to hold before the first has said. A 16th of the budget, if nothing is said.
-    ///
-    /// ```
-    /// use anteroom_limiter::MemoryBudget;
-    ///
-    /// let budget = MemoryBudget::builder(1 << 30).first_estimate(64 << 10).build().unwrap();
-    /// assert_eq!(budget.typical(), 64 << 10);
-    /// ```
-    pub fn first_estimate(mut self, bytes: u64) -> Self {
-        self.first_estimate = bytes;
-        self
-    }
-
-    /// At most so many wait; the next is told [`AcquireError::QueueFull`] at once. As many as come, if nothing is said.
-    ///
-    /// ```
-    /// use std::pin::pin;
-    /// use std::task::{Context, Poll, Waker};
-    /// use anteroom_limiter::{AcquireError, MemoryBudget};
-    ///
-    /// let budget = MemoryBudget::builder(1 << 20).gauge(|| None).max_waiting(0).build().unwrap();
-    /// let _all = budget.try_acquire(1 << 20);
-    /// let second = pin!(budget.acquire(1)).poll(&mut Context::from_waker(Waker::noop()));
-    /// assert!(matches!(second, Poll::Ready(Err(AcquireError::QueueFull))));
-    /// ```
-    pub fn max_waiting(mut self, waiting_max: usize) -> Self {
-        self.waiting_max = waiting_max;
-        self
-    }
-
-    /// How used memory is measured. As [`MemoryBudget::bytes`] does, if nothing is said.
-    ///
-    /// ```
-    /// use anteroom_limiter::MemoryBudget;
-    ///
-    /// let budget = MemoryBudget::builder(1 << 30).gauge(|| Some(5 << 20)).build().unwrap();
-    /// assert_eq!(budget.snapshot().used, Some(5 << 20));
-    /// ```
-    pub fn gauge(mut self, gauge: impl MemoryGauge + Send + Sync + 'static) -> Self {
-        self.gauge = Some(Box::new(gauge));
-        self
-    }
-
-    /// Makes the budget, and reads the gauge for the first time: what is used now is what tasks do not have.
-    ///
-    /// ```
-    /// use anteroom_limiter::{BudgetError, MemoryBudget};
-    ///
-    /// assert_eq!(MemoryBudget::builder(4_096).build().unwrap_err(), BudgetError::TooSmall);
-    /// assert_eq!(MemoryBudget::builder(1 << 50).build().unwrap_err(), BudgetError::AboveMax);
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`BudgetError`].
-    ///
-    /// # Panics
-    ///
-    /// If the gauge does.
-    pub fn build(self) -> Result<MemoryBudget, BudgetError> {
-        let Self { budget, soft, hard, first_estimate, waiting_max, gauge } = self;
-        // Written so that no NaN passes.
-        if !(soft > 0.0 && soft <= hard && hard <= 1.0) {
-            return Err(BudgetError::Fractions);
-        }
-        if budget > MemoryBudget::MAX_BYTES {
-            return Err(BudgetError::AboveMax);
-        }
-        // At most 2^42, which a float holds exactly.
-        let part = |fraction: f64| (budget as f64 * fraction) as u64;
-        let (soft, hard) = (part(soft), part(hard));
-        // Rounded down, and at most 2^30 - 1 even with a soft of all.
-        let floor = ((soft / UNIT) as usize).min(Semaphore::MAX_PERMITS / 2);
-        if floor == 0 {
-            return Err(BudgetError::TooSmall);
-        }
-        let control = Control::new(floor, (hard / UNIT) as usize);
-        let semaphore = Semaphore::new(2 * floor).with_max_waiting(waiting_max);
-        let semaphore = Arc::new(semaphore);
-        let permit = semaphore.try_acquire_many_owned(floor).expect("nobody else has it yet");
-        let inner = Inner {
-            semaphore,
-            floor: permit,
-            budget,
-            soft,
-            hard,
-            gauge: gauge.unwrap_or_else(|| Box::new(gauge::Process::open(Path::new("/")))),
-            moved: AtomicU64::new(0),
-            given_back: AtomicU64::new(0),
-            review_every: (budget / REVIEWS / UNIT).max(1),
-            meter: Mutex::new(Meter { control, used: None, begun: 0, latest: 0 }),
-            peaks: Mutex::new(Peaks::new()),
-            first_estimate,
-        };
-        inner.review(None);
-        Ok(MemoryBudget { inner: Arc::new(inner) })
-    }
-}
-
-impl fmt::Debug for MemoryBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBuilder")
-            .field("budget", &self.budget)
-            .field("soft", &self.soft)
-            .field("hard", &self.hard)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a budget cannot be made.
-///
-/// ```
-/// use anteroom_limiter::{BudgetError, MemoryBudget};
-///
-/// let error = MemoryBudget::builder(1 << 30).soft(0.9).hard(0.8).build().unwrap_err();
-/// assert_eq!(error, BudgetError::Fractions);
-/// assert_eq!(error.to_string(), "it must be 0 < soft <= hard <= 1");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BudgetError {
-    /// The part that may be promised is less than one unit of 4 KiB.
-    TooSmall,
-    /// More than [`MemoryBudget::MAX_BYTES`].
-    AboveMax,
-    /// It must be 0 < soft <= hard <= 1.
-    Fractions,
-}
-
-impl fmt::Display for BudgetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooSmall => write!(f, "less than {UNIT} bytes of a budget could be promised"),
-            Self::AboveMax => write!(f, "a budget must be at most {} bytes", MemoryBudget::MAX_BYTES),
-            Self::Fractions => f.write_str("it must be 0 < soft <= hard <= 1"),
-        }
-    }
-}
-
-impl Error for BudgetError {}
-
 /// What a task holds, as far as it is known before: the future itself, and what its author says that it will allocate.
 ///
 /// ```
@@ -856,342 +659,6 @@ impl Error for BudgetError {}
 #[must_use]
 pub fn task_bytes<F: ?Sized>(task: &F, heap_bytes: u64) -> u64 {
     heap_bytes.saturating_add(size_of_val(task) as u64)
-}
-
-/// Resolves to a [`MemoryPermit`] when it is this caller's turn. Made by [`MemoryBudget::acquire`] and its sibling.
-///
-/// It stands in line from its first poll.
-///
-/// ```
-/// use std::pin::pin;
-/// use std::task::{Context, Poll, Waker};
-/// use anteroom_limiter::MemoryBudget;
-///
-/// let budget = MemoryBudget::with_gauge(1 << 20, || None);
-/// let first = budget.try_acquire(500 << 10).unwrap();
-///
-/// let mut second = pin!(budget.acquire(500 << 10));
-/// let mut cx = Context::from_waker(Waker::noop());
-/// assert!(second.as_mut().poll(&mut cx).is_pending());
-/// drop(first);
-/// assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(_))));
-/// ```
-///
-/// # Panics
-///
-/// If it is polled after it has resolved; and as drop of a [`MemoryPermit`] does.
-#[must_use = "nothing is acquired until this is awaited"]
-pub struct AcquireMemory {
-    budget: MemoryBudget,
-    /// Until it has resolved.
-    acquire: Option<Acquire<Arc<Semaphore>>>,
-    asked: usize,
-    bytes: u64,
-    /// Whether `bytes` is what other tasks held, so that it says nothing of this one.
-    is_guess: bool,
-    /// Whether it stands in line, or did.
-    has_waited: bool,
-}
-
-impl AcquireMemory {
-    fn new(budget: &MemoryBudget, bytes: u64, is_guess: bool) -> Self {
-        let asked = budget.inner.asked(bytes);
-        let acquire = Some(budget.inner.semaphore.acquire_many_owned(asked));
-        Self { budget: budget.clone(), acquire, asked, bytes, is_guess, has_waited: false }
-    }
-}
-
-impl Future for AcquireMemory {
-    type Output = Result<MemoryPermit, AcquireError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { budget, acquire: slot, asked, bytes, is_guess, has_waited } = self.get_mut();
-        let inner = &*budget.inner;
-        let Some(acquire) = slot.as_mut() else {
-            panic!("an AcquireMemory was polled after it had resolved")
-        };
-        let mut polled = Pin::new(&mut *acquire).poll(cx);
-        if polled.is_pending() && !std::mem::replace(has_waited, true) {
-            // [MEMORY-3] It stands in line already.
-            if inner.in_use() == 0 || inner.is_due(*asked) {
-                inner.review(None);
-                polled = Pin::new(acquire).poll(cx); // That may have been for us: then no need to be woken first.
-            }
-        }
-        let acquired = match polled {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(AcquireError::QueueFull)) => {
-                inner.try_again(*asked).map_err(|error| match error {
-                    TryAcquireError::Closed => AcquireError::Closed,
-                    TryAcquireError::NoPermits | TryAcquireError::ExceedsLimit => AcquireError::QueueFull,
-                })
-            }
-            Poll::Ready(acquired) => acquired,
-        };
-        *slot = None;
-        Poll::Ready(acquired.map(|permit| MemoryPermit::new(budget, permit, *bytes, *is_guess)))
-    }
-}
-
-impl Drop for AcquireMemory {
-    fn drop(&mut self) {
-        if let Some(acquire) = self.acquire.take() {
-            // If it was granted, that comes back now; if it was the head, the next one is.
-            drop(acquire);
-            if self.has_waited {
-                self.budget.inner.after(0); // [MEMORY-3]
-            }
-        }
-    }
-}
-
-impl fmt::Debug for AcquireMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcquireMemory")
-            .field("bytes", &self.bytes)
-            .field("acquire", &self.acquire)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Memory of a [`MemoryBudget`], in use until this is dropped.
-///
-/// ```
-/// use anteroom_limiter::MemoryBudget;
-///
-/// let budget = MemoryBudget::bytes(1 << 30);
-/// let mut permit = budget.try_acquire(1 << 20).unwrap(); // an estimate
-/// permit.settle(3 << 20); // what it was
-/// assert_eq!(budget.in_use(), 3 << 20);
-/// drop(permit);
-/// assert_eq!(budget.in_use(), 0);
-/// ```
-///
-/// # Panics
-///
-/// Its drop, and all that gives back, lets in who waits. If one of their wakers panics, or the gauge that is read then
-/// does, that panic is passed on after all is done, unless this thread is already unwinding.
-#[must_use = "dropped at once, it limits nothing"]
-pub struct MemoryPermit {
-    permit: OwnedPermit,
-    budget: MemoryBudget,
-    bytes: u64,
-    peak: u64,
-    /// Whether all that is known of it is the estimate.
-    is_estimate: bool,
-    /// Whether that estimate was made of what other tasks held, so that it says nothing of this one.
-    is_guess: bool,
-}
-
-impl MemoryPermit {
-    /// Of units that were granted; what is missing of an oversized estimate is charged.
-    fn new(budget: &MemoryBudget, permit: OwnedPermit, bytes: u64, is_guess: bool) -> Self {
-        let asked = permit.weight();
-        let budget = budget.clone();
-        let mut this = Self { permit, budget, bytes, peak: bytes, is_estimate: true, is_guess };
-        let units = units_of(bytes).max(asked);
-        weigh(&mut this.permit, units);
-        this.budget.inner.after(units);
-        this
-    }
-
-    /// How many bytes it holds.
-    ///
-    /// ```
-    /// # use anteroom_limiter::MemoryBudget;
-    /// let permit = MemoryBudget::bytes(1 << 30).try_acquire(5_000).unwrap();
-    /// assert_eq!(permit.bytes(), 5_000);
-    /// ```
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The most that it has held by its own account: what it was [settled](Self::settle) at and [charged](Self::charge);
-    /// before, its estimate.
-    ///
-    /// ```
-    /// # use anteroom_limiter::MemoryBudget;
-    /// let mut permit = MemoryBudget::bytes(1 << 30).try_acquire(1 << 20).unwrap();
-    /// permit.settle(5_000); // so the estimate was wrong
-    /// permit.charge(1_000);
-    /// permit.settle(2_000);
-    /// assert_eq!(permit.peak(), 6_000);
-    /// ```
-    #[must_use]
-    pub fn peak(&self) -> u64 {
-        self.peak
-    }
-
-    /// It holds `bytes` more. Never waits: for what has happened already.
-    ///
-    /// The budget may be in debt afterwards, and nobody new starts until enough has come back.
-    ///
-    /// ```
-    /// use anteroom_limiter::MemoryBudget;
-    ///
-    /// let budget = MemoryBudget::bytes(1 << 30);
-    /// let mut permit = budget.try_acquire(1 << 20).unwrap();
-    /// let mut body = Vec::with_capacity(1 << 20);
-    /// body.resize(4 << 20, 0_u8); // it did not fit
-    /// permit.charge(3 << 20);
-    /// assert_eq!(permit.bytes(), 4 << 20);
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// As its drop does.
-    pub fn charge(&mut self, bytes: u64) {
-        let total = self.bytes.saturating_add(bytes);
-        self.peak = self.peak.max(total);
-        self.hold(total);
-    }
-
-    /// It holds exactly `total_bytes` now, whatever it held before. Never waits.
-    ///
-    /// The first time, it corrects the estimate. To teach the budget what is typical, state the most first.
-    ///
-    /// ```
-    /// use anteroom_limiter::MemoryBudget;
-    ///
-    /// let budget = MemoryBudget::bytes(1 << 30);
-    /// let mut permit = budget.try_acquire(1 << 20).unwrap();
-    /// let body = vec![0_u8; 300_000];
-    /// permit.settle(body.capacity() as u64); // others may have the rest
-    /// let title = body[..100].to_vec();
-    /// drop(body);
-    /// permit.settle(title.capacity() as u64);
-    /// assert_eq!((permit.bytes(), permit.peak()), (100, 300_000));
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// As its drop does.
-    pub fn settle(&mut self, total_bytes: u64) {
-        self.peak = if self.is_estimate { total_bytes } else { self.peak.max(total_bytes) };
-        self.hold(total_bytes);
-    }
-
-    /// From now on it holds that much, by its own account.
-    fn hold(&mut self, total: u64) {
-        self.is_estimate = false;
-        self.bytes = total;
-        let (units, before) = (units_of(total), self.permit.weight());
-        let moved = units.abs_diff(before);
-        add(&self.budget.inner.given_back, before.saturating_sub(units));
-        weigh(&mut self.permit, units);
-        self.budget.inner.after(moved); // [MEMORY-3]
-    }
-}
-
-/// Makes a permit weigh `units`, as far as the semaphore can count.
-fn weigh(permit: &mut OwnedPermit, units: usize) {
-    match units.checked_sub(permit.weight()) {
-        Some(more) => permit.charge(more),
-        None => permit.shrink(permit.weight() - units),
-    };
-}
-
-impl Drop for MemoryPermit {
-    fn drop(&mut self) {
-        if !(self.is_estimate && self.is_guess) {
-            lock(&self.budget.inner.peaks).record(self.peak);
-        }
-        let units = self.permit.weight();
-        add(&self.budget.inner.given_back, units);
-        self.permit.shrink(units);
-        self.budget.inner.after(units); // [MEMORY-3] after the units are back
-    }
-}
-
-impl fmt::Debug for MemoryPermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryPermit")
-            .field("bytes", &self.bytes)
-            .field("peak", &self.peak)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Whether a [`MemoryBudget`] lets anybody in.
-///
-/// ```
-/// use anteroom_limiter::{MemoryBudget, MemoryState};
-///
-/// assert_eq!(MemoryBudget::with_gauge(1 << 20, || Some(0)).snapshot().state, MemoryState::Open);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryState {
-    /// Who fits is let in.
-    Open,
-    /// As much as hard was used, and since then not less than soft: only what runs alone is let in.
-    Stopped,
-}
-
-/// What a [`MemoryBudget`] was, in bytes.
-///
-/// Displays as one line. What is in use, waits, and the limit are of one instant; what is used is of the instant before.
-///
-/// ```
-/// use anteroom_limiter::MemoryBudget;
-///
-/// let snapshot = MemoryBudget::with_gauge(10 << 20, || Some(1 << 20)).snapshot();
-/// assert_eq!((snapshot.soft, snapshot.limit, snapshot.in_use), (8 << 20, 7 << 20, 0));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct MemorySnapshot {
-    /// The whole budget.
-    pub budget: u64,
-    /// What is promised at most, less what others hold.
-    pub soft: u64,
-    /// What may be measured before nothing new starts.
-    pub hard: u64,
-    /// What permits may hold together, by the latest review. Less than what they do hold: nobody new.
-    pub limit: u64,
-    /// What permits hold together.
-    pub in_use: u64,
-    /// What is measured now; `None` if that failed.
-    pub used: Option<u64>,
-    /// What others hold: the least that was ever measured while no permit held anything.
-    pub baseline: u64,
-    /// How many callers wait.
-    pub waiting: usize,
-    /// What a task typically holds.
-    pub typical: u64,
-    /// Whether anybody new starts.
-    pub state: MemoryState,
-    /// Who waited for memory of late, where the system tells.
-    pub pressure: Option<Pressure>,
-}
-
-impl fmt::Display for MemorySnapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        match self.used {
-            Some(used) => write!(f, "{:.1} MiB used", mib(used))?,
-            None => f.write_str("not measured")?,
-        }
-        write!(
-            f,
-            " of {:.1} MiB (soft {:.1}, hard {:.1}), {:.1} promised of {:.1}, {} wait, typical {:.1} MiB, {}",
-            mib(self.budget),
-            mib(self.soft),
-            mib(self.hard),
-            mib(self.in_use),
-            mib(self.limit),
-            self.waiting,
-            mib(self.typical),
-            match self.state {
-                MemoryState::Open => "open",
-                MemoryState::Stopped => "stopped",
-            }
-        )?;
-        match &self.pressure {
-            Some(pressure) => write!(f, ", pressure {pressure}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Rounded up.
