@@ -152,9 +152,9 @@ const REVIEWS: u64 = 64;
 /// # Bounds
 ///
 /// From some KiB to [`MAX_BYTES`](Self::MAX_BYTES). 2 KiB for the estimates, three open files at most, and what a
-/// [`Semaphore`] has for those who wait. With room, an acquisition takes no lock. Each 64th of the budget that was moved
-/// costs a reading: one `pread` for the process, three for a group; and while it is stopped and somebody waits, so does all
-/// that is given back.
+/// [`Semaphore`] has for those who wait. With room, an acquisition waits for no lock; the end of a permit takes one, of the
+/// estimates, for as long as it takes to count one more. Each 64th of the budget that was moved costs a reading: one `pread`
+/// for the process, three for a group; and while it is stopped and somebody waits, so does all that is given back.
 ///
 /// An allocator that keeps what was freed cannot be told from others that took it, before the next tasks have used it
 /// again. If it keeps less than hard, that costs little: of tasks that come and go at different times as many run side by

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::pressure::Pressure;
 
-/// Whether a [`MemoryBudget`] lets anybody in.
+/// Whether a [`MemoryBudget`](crate::MemoryBudget) lets anybody in.
 ///
 /// ```
 /// use anteroom_limiter::{MemoryBudget, MemoryState};
@@ -23,7 +23,7 @@ pub enum MemoryState {
     Stopped,
 }
 
-/// What a [`MemoryBudget`] was, in bytes.
+/// What a [`MemoryBudget`](crate::MemoryBudget) was, in bytes.
 ///
 /// Displays as one line. What is in use, waits, and the limit are of one instant; what is used is of the instant before.
 ///
