@@ -24,7 +24,7 @@
 //! ```
 //!
 //! The slope, units a nanosecond, is a fixed-point number of 64 bits, rounded down: a rate is kept to 1 part in 2⁶³, on the
-//! side of too few. An [`Instant`](std::time::Instant) counts whole nanoseconds, so it stands for all of one, and a slot
+//! side of too few. An [`Instant`] counts whole nanoseconds, so it stands for all of one, and a slot
 //! that is due in the middle of it is due in it: a rate that does not divide a second is still given in full.
 //!
 //! **Why the promise holds.** Let the first and the last of *m* admissions in a window be at *t* and *t'*, in the order in
@@ -144,10 +144,13 @@ pub enum RateError {
 /// assert_eq!(not_yet.retry_after(), Duration::from_millis(250));
 /// assert!(limit.check(not_yet.at()).is_ok()); // nobody else came
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct NotYet {
-    at: Instant,
-    wait: Duration,
+    epoch: Instant,
+    now: Instant,
+    /// The place that the present has to reach, and what it moves by: who does not ask when, pays for no division.
+    place: u64,
+    slope: u64,
 }
 
 impl Rate {
@@ -382,10 +385,9 @@ impl Rate {
         }
     }
 
-    /// When the present reaches `place`: the nanosecond that it lies in [RATE-2]. Past [`MAX_NS`], it never does.
-    #[cold]
+    /// When the present reaches `place` [RATE-2]. Past [`MAX_NS`], it never does.
     pub(crate) const fn due(&self, place: u64) -> u64 {
-        (((place as u128) << SLOPE_BITS) / self.slope as u128) as u64 // The slope is at least 2, so it is at most 2⁶³.
+        due(place, self.slope)
     }
 
     /// The place before `units` slots.
@@ -403,6 +405,11 @@ impl Rate {
         let taken = ahead + self.low(t) as u128;
         if taken > NEVER as u128 { NEVER } else { taken as u64 } // [RATE-3]
     }
+}
+
+/// When the present reaches `place`: the nanosecond that it lies in [RATE-2].
+const fn due(place: u64, slope: u64) -> u64 {
+    (((place as u128) << SLOPE_BITS) / slope as u128) as u64 // A rate's slope is at least 2, and 1 comes with a time.
 }
 
 /// Nanoseconds since `epoch`, within 0..=[`MAX_NS`], whatever the clock does [RATE-3].
@@ -428,10 +435,15 @@ pub(crate) fn instant(epoch: Instant, ns: u64) -> Instant {
 }
 
 impl NotYet {
-    #[cold]
-    pub(crate) fn new(epoch: Instant, now: Instant, ns: u64) -> Self {
-        let at = instant(epoch, ns);
-        Self { at, wait: at.saturating_duration_since(now) }
+    /// Until the present reaches `place`.
+    #[inline]
+    pub(crate) fn new(rate: &Rate, epoch: Instant, now: Instant, place: u64) -> Self {
+        Self { epoch, now, place, slope: rate.slope }
+    }
+
+    /// Until `ns` after the epoch.
+    pub(crate) fn until(epoch: Instant, now: Instant, ns: u64) -> Self {
+        Self { epoch, now, place: ns, slope: 1 << SLOPE_BITS }
     }
 
     /// When a slot is free, unless somebody else comes first.
@@ -445,8 +457,8 @@ impl NotYet {
     /// assert!(limit.check(limit.check(now).unwrap_err().at()).is_ok());
     /// ```
     #[must_use]
-    pub const fn at(&self) -> Instant {
-        self.at
+    pub fn at(&self) -> Instant {
+        instant(self.epoch, due(self.place, self.slope))
     }
 
     /// How long until then, from the time that the caller gave: for a `Retry-After`.
@@ -460,8 +472,23 @@ impl NotYet {
     /// assert_eq!(limit.check(now).unwrap_err().retry_after().as_secs(), 60);
     /// ```
     #[must_use]
-    pub const fn retry_after(&self) -> Duration {
-        self.wait
+    pub fn retry_after(&self) -> Duration {
+        self.at().saturating_duration_since(self.now)
+    }
+}
+
+/// Two are equal that say the same.
+impl PartialEq for NotYet {
+    fn eq(&self, other: &Self) -> bool {
+        self.at() == other.at() && self.retry_after() == other.retry_after()
+    }
+}
+
+impl Eq for NotYet {}
+
+impl fmt::Debug for NotYet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotYet").field("at", &self.at()).field("retry_after", &self.retry_after()).finish()
     }
 }
 
@@ -500,7 +527,7 @@ impl fmt::Display for RateError {
 
 impl fmt::Display for NotYet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the rate is used up for another {:?}", self.wait)
+        write!(f, "the rate is used up for another {:?}", self.retry_after())
     }
 }
 

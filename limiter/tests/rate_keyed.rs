@@ -54,7 +54,10 @@ proptest! {
     /// [KEYRATE-2]: nor does a clock that steps back gain anything by it: no window holds more than the rate admits.
     #[test]
     fn to_be_forgotten_gains_nothing_when_the_clock_steps_back(
-        steps in proptest::collection::vec((0..4_u64, -3_000..3_000_i64, any::<bool>()), 1..200),
+        steps in proptest::collection::vec(
+            (0..2_u64, prop_oneof![4 => 0..20_i64, 1 => -1_000..1_000_i64], any::<bool>()),
+            1..200,
+        ),
     ) {
         let start = Instant::now();
         let rate = Rate::per_second(10).burst(3);

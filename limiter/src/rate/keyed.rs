@@ -11,7 +11,7 @@
 //! forgotten then, and a new one, are the same. So idle keys are swept out, a few with each key that is new:
 //!
 //! ```text
-//!   key ──hash──┬─ some bits ─► one of many shards: a lock, and a map of some hundred keys
+//!   key ──hash──┬─ some bits ─► one of many shards: a lock, and a map of a thousand keys or less
 //!               └─ others ────► within the map
 //!
 //!   known     move its number                                                      (almost always)
@@ -20,7 +20,7 @@
 //! ```
 //!
 //! So an idle key is forgotten after as many new ones as there are shards, or sooner. A shard is small, so a sweep costs
-//! some hundred looks at numbers at most; and each shard knows before which time none of its keys is idle, so while all are
+//! a thousand looks at numbers at most; and each shard knows before which time none of its keys is idle, so while all are
 //! busy, it costs a look at one number. No call ever goes through all keys but [`KeyedRate::sweep`].
 //!
 //! A key is hashed once, before the lock, and its hash is kept beside it, so a map that grows asks nobody.
@@ -64,7 +64,7 @@ use crate::rate::{NEVER, NotYet, Rate, since};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 /// Keys that a shard is made for.
-const KEYS_PER_SHARD: usize = 128;
+const KEYS_PER_SHARD: usize = 512;
 /// How many shards besides its own a new key has swept, at most, when there are as many keys as may be.
 const SHARDS_SWEPT: usize = 8;
 const MAX_SHARDS: usize = 1 << 16;
@@ -90,15 +90,15 @@ const MAX_SHARDS: usize = 1 << 16;
 /// # Bounds
 ///
 /// At most `max_keys` keys, each at its own size and 17 bytes in tables that are made at least 2/5 full: a million of `u64`
-/// take at most 64 bytes each. A call looks at one key; if the key is new, at some hundred more; if there are
-/// `max_keys`, at some thousand.
+/// take at most 64 bytes each. A call looks at one key; if the key is new, at up to some thousand more; if there
+/// are `max_keys`, at up to some ten thousand.
 ///
 /// # Panics
 ///
 /// If `Hash`, `Eq` or `Clone` of a key panics, that passes on, and all is as before. `Eq` and `Drop` run under a lock: a key that
 /// calls back into its own `KeyedRate` there deadlocks.
 pub struct KeyedRate<K, S = RandomState> {
-    shards: Box<[Mutex<Shard<K>>]>,
+    shards: Box<[Line<Mutex<Shard<K>>>]>,
     rate: Rate,
     epoch: Instant,
     max_keys: u64,
@@ -125,9 +125,13 @@ pub struct KeyedRate<K, S = RandomState> {
 pub enum KeyedRateError {
     /// This key's rate is used up.
     NotYet(NotYet),
-    /// The key is new, there are as many as may be, and none that is idle was found among a thousand of them, or all.
+    /// The key is new, there are as many as may be, and none that is idle was found among some thousands of them, or all.
     TooManyKeys,
 }
+
+/// A cache line of its own, so that to lock a shard costs one and no other shard's.
+#[repr(align(64))]
+struct Line<T>(T);
 
 /// Some of the keys.
 struct Shard<K> {
@@ -181,9 +185,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> KeyedRate<K, S> {
     pub fn with_hasher(rate: Rate, max_keys: usize, now: Instant, hasher: S) -> Self {
         assert!(max_keys > 0, "KeyedRate: max_keys must be at least 1");
         let shards = (max_keys / KEYS_PER_SHARD).clamp(1, MAX_SHARDS).next_power_of_two();
-        let shard = |_| Mutex::new(Shard { taken: HashMap::with_hasher(Kept), idle_from: NEVER, begin: 0 });
+        let shard = |_| Shard { taken: HashMap::with_hasher(Kept), idle_from: NEVER, begin: 0 };
         Self {
-            shards: (0..shards).map(shard).collect(),
+            shards: (0..shards).map(shard).map(|shard| Line(Mutex::new(shard))).collect(),
             rate,
             epoch: now,
             max_keys: max_keys as u64,
@@ -271,9 +275,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> KeyedRate<K, S> {
             let mut shard = self.open(number << 32);
             shard.sweep(low);
             forgotten += shard.counted - shard.taken.len();
-            if shard.taken.len() < shard.taken.capacity() / 4 {
-                shard.taken.shrink_to_fit();
-            }
+            shard.taken.shrink_to_fit(); // Not by its capacity, which does not count what forgotten keys left behind.
         }
         forgotten
     }
@@ -285,13 +287,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> KeyedRate<K, S> {
                 *taken = next;
                 Ok(())
             }
-            Err(place) => Err(self.not_yet(place, now)),
+            Err(place) => Err(KeyedRateError::NotYet(NotYet::new(&self.rate, self.epoch, now, place))),
         }
-    }
-
-    #[cold]
-    fn not_yet(&self, place: u64, now: Instant) -> KeyedRateError {
-        KeyedRateError::NotYet(NotYet::new(self.epoch, now, self.rate.due(place)))
     }
 
     /// The key was not there a moment ago.
@@ -337,7 +334,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> KeyedRate<K, S> {
     /// The bits are neither those that tell a place in a map, its low ones, nor those of its tags, its high ones.
     #[inline]
     fn shard_of(&self, hash: u64) -> &Mutex<Shard<K>> {
-        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)]
+        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)].0
     }
 
     /// Locks the shard of `hash`.

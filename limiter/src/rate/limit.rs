@@ -434,9 +434,9 @@ impl RateLimit {
         }
     }
 
-    #[cold]
+    #[inline]
     fn not_yet(&self, place: u64, now: Instant) -> NotYet {
-        NotYet::new(self.epoch, now, self.rate.due(place))
+        NotYet::new(&self.rate, self.epoch, now, place)
     }
 
     /// Between nothing and the rate's jitter, another for each slot.

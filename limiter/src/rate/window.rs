@@ -221,7 +221,7 @@ impl SlidingWindow {
         let t = since(self.epoch, now).max(self.latest);
         self.latest = t;
         if t == MAX_NS || self.used_at(t) > self.limit - units {
-            return Err(NotYet::new(self.epoch, now, self.fits_at(units, t)));
+            return Err(NotYet::until(self.epoch, now, self.fits_at(units, t)));
         }
         if units > 0 {
             let number = t / self.part_ns;
