@@ -22,6 +22,11 @@
 //! back. Links go straight into the frontier, which holds URLs and nothing else: a page never waits for room,
 //! so it always ends, so there is room again. What grows with the site is 70 bytes a URL.
 //!
+//! With `--memory`, `--rate` or `--per-host` there is more to wait for than a place. Then the loop waits for all
+//! of it *before* it has anything in its hand, in an order in which nothing that it waits for gets stale:
+//! a URL to be there, a place (`anteroom::reserve()`), memory (`budget.rs`), a slot in time (`pace.rs`). None of
+//! these waits hangs on a page that waits for what the loop holds already.
+//!
 //! # Invariants
 //!
 //! * Each [`Ticket`] is finished exactly once, also when its task panics or is dropped unpolled: its `Drop`
@@ -33,10 +38,13 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use event_listener::Event;
 
+use crate::budget::{Budget, PAGE_BYTES_MAX, Share};
 use crate::frontier::{Frontier, Linked, Next};
+use crate::pace::{Held, Pace};
 use crate::page::{self, Failure, Outcome};
 use crate::paths::Link;
 
@@ -47,6 +55,18 @@ pub(crate) struct Crawl {
     /// Told when the loop has something to do: a new URL, or the last page's end.
     changed: Event,
     servers: Vec<SocketAddr>,
+    plan: Plan,
+}
+
+/// How to crawl. What is not said bounds nothing.
+#[derive(Default)]
+pub(crate) struct Plan {
+    /// Each page is read whole before it is parsed, and then kept so long.
+    pub(crate) whole: Option<Duration>,
+    /// The memory of all pages.
+    pub(crate) budget: Option<Arc<Budget>>,
+    /// The requests a second.
+    pub(crate) pace: Option<Pace>,
 }
 
 struct State {
@@ -84,24 +104,77 @@ pub(crate) const EXAMPLES: usize = 5;
 
 impl Crawl {
     /// A crawl that will start at the index of the site on `servers`.
-    pub(crate) fn new(servers: &[SocketAddr]) -> Arc<Crawl> {
+    pub(crate) fn new(servers: &[SocketAddr], plan: Plan) -> Arc<Crawl> {
         assert!(!servers.is_empty(), "a site without an address");
-        let mut frontier = Frontier::new();
+        let per_host = plan.pace.as_ref().is_some_and(Pace::is_per_host);
+        let mut frontier = Frontier::new(if per_host { servers.len() } else { 1 });
         frontier.link("/index.html");
         Arc::new(Crawl {
             state: Mutex::new(State { frontier, tally: Tally::default() }),
             changed: Event::new(),
             servers: servers.into(),
+            plan,
         })
     }
 
     /// Crawls until there is nothing left: the loop of the program.
     pub(crate) async fn run(self: &Arc<Self>) {
+        if self.plan.budget.is_some() || self.plan.pace.is_some() {
+            return self.run_within_limits().await;
+        }
         while let Some(ticket) = self.next().await {
             // The bound. Over the limit this waits, and the page's future stays in this frame.
-            let admitted = anteroom::spawn(page::fetch(ticket)).await;
+            let admitted = anteroom::spawn(page::fetch(ticket, None)).await;
             // The handle is of no use: the page reports through its ticket.
             drop(admitted.expect("the runtime is not closed, and one page is within any limit"));
+        }
+    }
+
+    /// As [`run`](Self::run), with more to wait for than a place.
+    async fn run_within_limits(self: &Arc<Self>) {
+        while self.has_more().await {
+            let place = anteroom::reserve().await.expect("the runtime is not closed");
+            let share = match &self.plan.budget {
+                Some(budget) => Some(budget.admit().await),
+                None => None,
+            };
+            let ticket = self.next_due().await;
+            let admitted = place.spawn(page::fetch(ticket, share));
+            drop(admitted.unwrap_or_else(|_| panic!("its place is held")));
+        }
+    }
+
+    /// Waits until there is a URL to hand out. False when there never will be.
+    async fn has_more(&self) -> bool {
+        loop {
+            let changed = self.changed.listen();
+            {
+                let state = self.lock();
+                if state.frontier.waiting() > 0 {
+                    return true;
+                }
+                if state.frontier.is_over() {
+                    return false;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// The next URL whose time has come. There is one that waits, and only this takes any.
+    async fn next_due(self: &Arc<Self>) -> Ticket {
+        let Some(pace) = &self.plan.pace else { return self.next().await.expect("one waits") };
+        loop {
+            let changed = self.changed.listen();
+            let popped = pace.take(anteroom::time::now(), |may| match self.lock().frontier.pop_from(may) {
+                Next::Page(id, path) => Some(Ticket { crawl: self.clone(), id, path, finished: false }),
+                Next::Wait | Next::Over => None,
+            });
+            match popped {
+                Ok(ticket) => return ticket,
+                Err(Held::Overall(until)) => anteroom::time::sleep_until(until).await,
+                Err(Held::Hosts(until)) => first(anteroom::time::sleep_until(until), changed).await,
+            }
         }
     }
 
@@ -164,6 +237,33 @@ impl Crawl {
     /// The first few pages that answered 404, and how many links led to each.
     pub(crate) fn missing_examples(&self) -> Vec<(String, u32)> {
         self.lock().frontier.missing().take(EXAMPLES).map(|(path, links)| (path.to_owned(), links)).collect()
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The longest page that may be read whole.
+    pub(crate) fn page_bytes_max(&self) -> u64 {
+        self.plan.budget.as_ref().map_or(PAGE_BYTES_MAX, |budget| budget.page_bytes_max())
+    }
+
+    /// Waits until the page that has this share may hold so much.
+    pub(crate) async fn hold(&self, share: &mut Option<Share>, bytes: u64) {
+        let Some(budget) = &self.plan.budget else { return };
+        if share.as_ref().is_some_and(|share| share.bytes() >= bytes) {
+            return self.settle(share, bytes);
+        }
+        // First back, and then into the line: who waits there has nothing that others wait for.
+        *share = None;
+        *share = Some(budget.admit_all(bytes).await);
+    }
+
+    /// The page that has this share holds so much from now on, whether there is room or not.
+    pub(crate) fn settle(&self, share: &mut Option<Share>, bytes: u64) {
+        if let (Some(share), Some(budget)) = (share, &self.plan.budget) {
+            share.settle(budget, bytes);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -253,6 +353,8 @@ pub(crate) async fn first<T>(one: impl Future<Output = T>, other: impl Future<Ou
 mod tests {
     use std::task::{Context, Waker};
 
+    use anteroom_limiter::Rate;
+
     use super::*;
 
     impl Crawl {
@@ -263,7 +365,7 @@ mod tests {
     }
 
     fn crawl() -> Arc<Crawl> {
-        Crawl::new(&["127.0.0.1:1".parse().unwrap(), "127.0.0.2:1".parse().unwrap()])
+        Crawl::new(&["127.0.0.1:1".parse().unwrap(), "127.0.0.2:1".parse().unwrap()], Plan::default())
     }
 
     fn poll_next(crawl: &Arc<Crawl>) -> Poll<Option<Ticket>> {
@@ -319,6 +421,28 @@ mod tests {
         let tally = crawl.tally();
         assert_eq!((tally.links, tally.broken_links, tally.missing, tally.errors), (3, 3, 1, 1));
         assert_eq!(crawl.missing_examples(), [("/gone.html".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_url_of_another_host_overtakes_one_whose_host_is_over_its_rate_even_if_it_is_found_later() {
+        let runtime = anteroom::Runtime::builder().paused_clock(true).build().unwrap();
+        runtime.block_on(async {
+            let start = anteroom::time::now();
+            let pace = Pace::new(None, Some(Rate::per_second(1)), 2, start).unwrap();
+            // The index is of the first host.
+            pace.take(start, |may| may(0).then_some(())).unwrap();
+            let servers = ["127.0.0.1:1".parse().unwrap(), "127.0.0.2:1".parse().unwrap()];
+            let crawl = Crawl::new(&servers, Plan { pace: Some(pace), ..Plan::default() });
+            let mut due = pin!(crawl.next_due());
+            assert!(poll_fn(|cx| Poll::Ready(due.as_mut().poll(cx).is_pending())).await);
+            crawl.link("/index.html", Link::Page, "/a.html");
+            let overtakes = due.await;
+            assert_eq!((overtakes.path(), overtakes.server()), ("/a.html", servers[1]));
+            assert_eq!(anteroom::time::now(), start);
+            let index = crawl.next_due().await;
+            assert_eq!((index.path(), index.server()), ("/index.html", servers[0]));
+            assert_eq!(anteroom::time::now(), start + Duration::from_secs(1));
+        });
     }
 
     #[test]

@@ -21,6 +21,9 @@
 //!
 //! So a URL costs its text and some twenty bytes: 48,000 of the toolchain's documentation stay below 6 MB.
 //!
+//! Where hosts are told apart, there is a *lane* for each, which has a position of its own: URL `n` is in lane
+//! `n % lanes`, so each lane is a queue that needs no memory either.
+//!
 //! # Invariants
 //!
 //! * A path is handed out once, and every one that was handed out is finished once (the caller's `Ticket`
@@ -37,7 +40,10 @@ pub(crate) struct Frontier {
     /// The number of an entry plus one, or zero for a free place.
     table: Vec<u32>,
     hasher: RandomState,
-    next: usize,
+    /// For each lane, the first URL in it that was not handed out.
+    next: Box<[usize]>,
+    /// How many were not handed out.
+    waiting: usize,
     live: usize,
 }
 
@@ -65,20 +71,22 @@ pub(crate) enum Linked {
 pub(crate) enum Next {
     /// Fetch this: its number and its path.
     Page(u32, Box<str>),
-    /// Nothing now, but a live page may find something.
+    /// Nothing now, but a live page may find something; or there is something, and its lane may not go.
     Wait,
     /// Nothing, and there is nobody left to find anything.
     Over,
 }
 
 impl Frontier {
-    pub(crate) fn new() -> Self {
+    /// One with so many lanes.
+    pub(crate) fn new(lanes: usize) -> Self {
         Frontier {
             text: String::new(),
             entries: Vec::new(),
             table: vec![0; 1_024],
             hasher: RandomState::new(),
-            next: 0,
+            next: (0..lanes).collect(),
+            waiting: 0,
             live: 0,
         }
     }
@@ -99,18 +107,44 @@ impl Frontier {
         self.text.push_str(path);
         self.entries.push(Entry { end, inbound: 1, missing: false });
         self.table[place] = self.entries.len() as u32;
+        self.waiting += 1;
         Linked::New
     }
 
     /// Hands out the URL that has waited longest.
     pub(crate) fn pop(&mut self) -> Next {
-        if self.next < self.entries.len() {
-            let id = self.next;
-            self.next += 1;
-            self.live += 1;
-            return Next::Page(id as u32, self.path(id).into());
+        self.pop_from(|_| true)
+    }
+
+    /// Hands out the URL that has waited longest of those whose lane may go. Each lane that has one is asked at
+    /// most once, that with the oldest first, until one may.
+    pub(crate) fn pop_from(&mut self, mut may: impl FnMut(usize) -> bool) -> Next {
+        let mut from = 0;
+        // Lanes are few, and mostly the first one may.
+        while let Some(id) = self.next.iter().copied().filter(|id| *id >= from).min() {
+            if id >= self.entries.len() {
+                break;
+            }
+            let lane = id % self.next.len();
+            if may(lane) {
+                self.next[lane] += self.next.len();
+                self.waiting -= 1;
+                self.live += 1;
+                return Next::Page(id as u32, self.path(id).into());
+            }
+            from = id + 1;
         }
-        if self.live == 0 { Next::Over } else { Next::Wait }
+        if self.is_over() { Next::Over } else { Next::Wait }
+    }
+
+    /// How many URLs wait to be handed out.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether nothing waits and nobody is left who could find anything.
+    pub(crate) fn is_over(&self) -> bool {
+        self.live == 0 && self.waiting == 0
     }
 
     /// Takes back what [`pop`](Self::pop) handed out. True when the crawl is over with it.
@@ -118,7 +152,7 @@ impl Frontier {
         assert!(self.live > 0, "page {id} finished, but none is live");
         self.live -= 1;
         self.entries[id as usize].missing = missing;
-        self.live == 0 && self.next == self.entries.len()
+        self.is_over()
     }
 
     /// How many URLs are known.
@@ -163,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_path_is_handed_out_once_in_order_of_discovery() {
-        let mut frontier = Frontier::new();
+        let mut frontier = Frontier::new(1);
         assert_eq!(frontier.link("/b"), Linked::New);
         assert_eq!(frontier.link("/a"), Linked::New);
         assert_eq!(frontier.link("/b"), Linked::Known);
@@ -179,7 +213,7 @@ mod tests {
 
     #[test]
     fn it_is_not_over_while_a_live_page_may_find_more() {
-        let mut frontier = Frontier::new();
+        let mut frontier = Frontier::new(1);
         frontier.link("/");
         let Next::Page(first, _) = frontier.pop() else { panic!() };
         frontier.link("/found");
@@ -189,12 +223,12 @@ mod tests {
 
     #[test]
     fn an_empty_one_is_over() {
-        assert_eq!(Frontier::new().pop(), Next::Over);
+        assert_eq!(Frontier::new(1).pop(), Next::Over);
     }
 
     #[test]
     fn missing_pages_keep_how_many_links_led_to_them() {
-        let mut frontier = Frontier::new();
+        let mut frontier = Frontier::new(1);
         for path in ["/here", "/gone", "/gone", "/here", "/gone"] {
             frontier.link(path);
         }
@@ -206,7 +240,7 @@ mod tests {
 
     #[test]
     fn growth_loses_and_doubles_nothing() {
-        let mut frontier = Frontier::new();
+        let mut frontier = Frontier::new(1);
         for round in 0..2 {
             for n in 0..20_000 {
                 let expected = if round == 0 { Linked::New } else { Linked::Known };
@@ -217,5 +251,34 @@ mod tests {
         for n in 0..20_000 {
             assert_eq!(frontier.pop(), Next::Page(n, format!("/page/{n}.html").into()));
         }
+    }
+
+    #[test]
+    fn lanes_are_asked_in_the_order_of_their_urls_and_only_those_that_have_one() {
+        let mut frontier = Frontier::new(3);
+        for path in ["/0", "/1", "/2", "/3", "/4"] {
+            frontier.link(path);
+        }
+        let mut asked = Vec::new();
+        let mut pop = |frontier: &mut Frontier, free: &[usize]| {
+            asked.clear();
+            let next = frontier.pop_from(|lane| {
+                asked.push(lane);
+                free.contains(&lane)
+            });
+            (next, asked.clone())
+        };
+        assert_eq!(pop(&mut frontier, &[1]), (Next::Page(1, "/1".into()), vec![0, 1]));
+        assert_eq!(pop(&mut frontier, &[1]), (Next::Page(4, "/4".into()), vec![0, 2, 1]));
+        assert_eq!(pop(&mut frontier, &[1]), (Next::Wait, vec![0, 2]));
+        assert_eq!(frontier.waiting(), 3);
+        assert_eq!(pop(&mut frontier, &[0, 1, 2]), (Next::Page(0, "/0".into()), vec![0]));
+        assert_eq!(pop(&mut frontier, &[0, 1, 2]), (Next::Page(2, "/2".into()), vec![2]));
+        assert_eq!(pop(&mut frontier, &[0, 1, 2]), (Next::Page(3, "/3".into()), vec![0]));
+        assert_eq!(pop(&mut frontier, &[0, 1, 2]), (Next::Wait, vec![]));
+        for id in 0..5 {
+            assert_eq!(frontier.finish(id, false), id == 4);
+        }
+        assert_eq!(frontier.pop(), Next::Over);
     }
 }

@@ -8,8 +8,13 @@
 //! | connected        | its socket; a buffer, for the heads and then for the body | 8 KiB                    |
 //! | the head is here | a parser, if it is HTML: unfinished tag, open elements    | 3 to 23 KiB, at most 128 |
 //!
-//! None of it depends on the page's length. The buffer and the parser are boxes, not parts of the future: a
-//! page that still waits for its connection does without, and the spawner moves 1 KiB, not 30.
+//! None of it depends on the page's length, unless `--whole` asks for a crawler like most: then the page is read
+//! into one buffer of its length, which is there from the head on; the connection is closed when it is full,
+//! it is parsed, and with `--keep` it stays that long, as if it were on its way into a slow database. What it
+//! holds is declared to the budget (`budget.rs`) before it is there, and may have to wait for that.
+//!
+//! The buffer and the parser are boxes, not parts of the future: a page that still waits for its connection does
+//! without, and the spawner moves 1 KiB, not 30.
 
 use std::fmt;
 use std::io;
@@ -17,7 +22,9 @@ use std::time::Duration;
 
 use anteroom::net::TcpStream;
 use anteroom::time::{sleep, timeout};
+use anteroom::yield_now;
 
+use crate::budget::Share;
 use crate::crawler::Ticket;
 use crate::http::{self, HEAD_BYTES_MAX, Response};
 use crate::links::LinkParser;
@@ -25,6 +32,18 @@ use crate::paths::{Link, resolve};
 
 /// The buffer of a page: it must hold a head, and more makes each parser hold more.
 const BUFFER_BYTES: usize = HEAD_BYTES_MAX;
+
+/// The future of a page and what the runtime keeps of its task. A test says so.
+const TASK_BYTES: u64 = 1_024;
+
+/// What a page is taken to hold besides while it has a connection: the buffer and a parser.
+const CONNECTION_BYTES: u64 = BUFFER_BYTES as u64 + 24 * 1_024;
+
+/// How much of a page that is in memory is parsed before others have their turn.
+const PARSE_BYTES: usize = 64 * 1_024;
+
+/// The first buffer of a page whose length is not known.
+const UNKNOWN_BYTES: u64 = 64 * 1_024;
 
 /// How long a server may keep a page waiting. Long, because without a limit in force all pages ask at once.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -62,6 +81,14 @@ pub(crate) enum Failure {
     Truncated {
         missing_bytes: u64,
     },
+    /// It is longer than a page may be that is read whole.
+    TooLong {
+        /// None: it did not say.
+        bytes: Option<u64>,
+        max_bytes: u64,
+    },
+    /// The system has no memory for it.
+    NoMemory(u64),
     /// A tag or a depth that no parser here may hold.
     Html(String),
     /// The task was aborted, or it panicked.
@@ -77,6 +104,16 @@ impl fmt::Display for Failure {
             Failure::Head(error) => f.write_str(error),
             Failure::Status(status) => write!(f, "answered {status}"),
             Failure::Truncated { missing_bytes } => write!(f, "ended {missing_bytes} bytes early"),
+            Failure::TooLong { bytes: Some(bytes), max_bytes } => {
+                write!(f, "{bytes} bytes long: at most {max_bytes} may be read whole")
+            }
+            Failure::TooLong { bytes: None, max_bytes } => {
+                write!(
+                    f,
+                    "of no announced length, and longer than the {max_bytes} bytes that may be read whole"
+                )
+            }
+            Failure::NoMemory(bytes) => write!(f, "no memory for {bytes} bytes"),
             Failure::Html(error) => write!(f, "cannot be parsed: {error}"),
             Failure::Dropped => f.write_str("its task ended early"),
         }
@@ -84,15 +121,31 @@ impl fmt::Display for Failure {
 }
 
 /// The task: fetches what the ticket is for, and finishes it.
-pub(crate) async fn fetch(ticket: Ticket) {
-    let outcome = attempt(&ticket).await.unwrap_or_else(Outcome::Failed);
+pub(crate) async fn fetch(ticket: Ticket, mut share: Option<Share>) {
+    let outcome = attempt(&ticket, &mut share).await.unwrap_or_else(Outcome::Failed);
+    // All that it held is gone. The crawl may be over with the ticket, and its report wants to see that.
+    drop(share);
     ticket.finish(outcome);
 }
 
-async fn attempt(ticket: &Ticket) -> Result<Outcome, Failure> {
+async fn attempt(ticket: &Ticket, share: &mut Option<Share>) -> Result<Outcome, Failure> {
     let mut connection = Connection::open(ticket).await?;
     let (response, body) = connection.ask(ticket).await?;
+    let is_whole = response.status == 200 && ticket.crawl().plan().whole.is_some();
+    if !is_whole {
+        // What it holds, instead of what others held.
+        ticket.crawl().settle(share, TASK_BYTES + CONNECTION_BYTES);
+    }
     match response.status {
+        200 if is_whole => {
+            let page = connection.read_whole(ticket, &response, body, share).await?;
+            parse_whole(ticket, &response, &page).await?;
+            ticket.crawl().settle(share, TASK_BYTES + page.capacity() as u64);
+            if let Some(keep) = ticket.crawl().plan().whole.filter(|keep| !keep.is_zero()) {
+                sleep(keep).await;
+            }
+            Ok(Outcome::Page { bytes: page.len() as u64, is_html: response.is_html })
+        }
         200 => {
             let bytes = connection.read_body(ticket, &response, body).await?;
             Ok(Outcome::Page { bytes, is_html: response.is_html })
@@ -195,13 +248,85 @@ impl Connection {
         }
     }
 
+    /// Reads the body to its end, and closes the connection.
+    async fn read_whole(
+        self,
+        ticket: &Ticket,
+        response: &Response,
+        (start, end): (usize, usize),
+        share: &mut Option<Share>,
+    ) -> Result<Vec<u8>, Failure> {
+        let max_bytes = ticket.crawl().page_bytes_max();
+        let announced = response.body_bytes;
+        if announced.is_some_and(|bytes| bytes > max_bytes) {
+            return Err(Failure::TooLong { bytes: announced, max_bytes });
+        }
+        let early = &self.buffer[start..end];
+        // What comes after the announced end is not part of this page.
+        let early = &early[..early.len().min(announced.map_or(usize::MAX, |bytes| bytes as usize))];
+        let mut page = Vec::new();
+        let bytes = announced.unwrap_or(UNKNOWN_BYTES.min(max_bytes));
+        ticket.crawl().hold(share, TASK_BYTES + CONNECTION_BYTES + bytes).await;
+        make_room(&mut page, bytes)?;
+        page[..early.len()].copy_from_slice(early);
+        let mut filled = early.len();
+        while announced != Some(filled as u64) {
+            if filled == page.len() {
+                if filled as u64 >= max_bytes {
+                    return Err(Failure::TooLong { bytes: None, max_bytes });
+                }
+                // With what was read in hand it cannot wait: it is charged, for both while what is there moves.
+                let (before, bytes) = (filled as u64, (filled as u64 * 2).min(max_bytes));
+                ticket.crawl().settle(share, TASK_BYTES + CONNECTION_BYTES + before + bytes);
+                make_room(&mut page, bytes)?;
+                ticket.crawl().settle(share, TASK_BYTES + CONNECTION_BYTES + bytes);
+            }
+            match (read(&self.stream, &mut page[filled..]).await?, announced) {
+                (0, Some(all)) => return Err(Failure::Truncated { missing_bytes: all - filled as u64 }),
+                (0, None) => break,
+                (bytes, _) => filled += bytes,
+            }
+        }
+        page.truncate(filled);
+        Ok(page)
+    }
+
     /// Reads into the buffer from `start` on. Zero at the end of the connection.
     async fn read(&mut self, start: usize) -> Result<usize, Failure> {
-        match timeout(PATIENCE, self.stream.read(&mut self.buffer[start..])).await {
-            Ok(read) => read.map_err(Failure::Broken),
-            Err(_) => Err(Failure::Silent),
-        }
+        read(&self.stream, &mut self.buffer[start..]).await
     }
+}
+
+/// Reads what is there. Zero at the end of the connection.
+async fn read(stream: &TcpStream, buffer: &mut [u8]) -> Result<usize, Failure> {
+    match timeout(PATIENCE, stream.read(buffer)).await {
+        Ok(read) => read.map_err(Failure::Broken),
+        Err(_) => Err(Failure::Silent),
+    }
+}
+
+/// Makes the page `bytes` long, which is not less than it was. It was declared.
+fn make_room(page: &mut Vec<u8>, bytes: u64) -> Result<(), Failure> {
+    let len = usize::try_from(bytes).map_err(|_| Failure::NoMemory(bytes))?;
+    page.try_reserve_exact(len - page.len()).map_err(|_| Failure::NoMemory(bytes))?;
+    // Written once here, so that what is declared is there, and not only when it is read.
+    page.resize(len, 0);
+    Ok(())
+}
+
+/// Parses a page that is in memory, some of it at a time: a long one must not stop all others.
+async fn parse_whole(ticket: &Ticket, response: &Response, page: &[u8]) -> Result<(), Failure> {
+    if !response.is_html {
+        return Ok(());
+    }
+    let mut parser = Box::new(parser(ticket));
+    for (n, chunk) in page.chunks(PARSE_BYTES).enumerate() {
+        if n > 0 {
+            yield_now().await;
+        }
+        parser.write(chunk).map_err(|error| Failure::Html(error.to_string()))?;
+    }
+    Ok(())
 }
 
 fn parser(ticket: &Ticket) -> LinkParser {
@@ -220,14 +345,14 @@ fn has_run_out(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crawler::Crawl;
+    use crate::crawler::{Crawl, Plan};
 
     #[test]
     fn a_page_without_a_connection_costs_a_kibibyte() {
-        let crawl = Crawl::new(&["127.0.0.1:1".parse().unwrap()]);
-        let future = fetch(crawl.first_ticket());
+        let crawl = Crawl::new(&["127.0.0.1:1".parse().unwrap()], Plan::default());
+        let future = fetch(crawl.first_ticket(), None);
         let bytes = size_of_val(&future);
-        assert!(bytes <= 1_024, "the future of a page has {bytes} bytes");
+        assert!(bytes <= TASK_BYTES as usize, "the future of a page has {bytes} bytes");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::budget::Budget;
 use crate::crawler::{Crawl, Tally};
 use crate::memory;
 
@@ -75,6 +76,37 @@ pub(crate) struct Summary {
     pub(crate) waiting_peak: usize,
     pub(crate) memory_peak_bytes: Option<u64>,
     pub(crate) interrupted: bool,
+    /// With `--memory`.
+    pub(crate) budget: Option<BudgetFigures>,
+    /// With `--linger`.
+    pub(crate) idle: Option<Idle>,
+}
+
+/// What became of the memory that the crawl was given.
+pub(crate) struct BudgetFigures {
+    pub(crate) budget_bytes: u64,
+    pub(crate) soft_bytes: u64,
+    pub(crate) in_use_peak_bytes: u64,
+    pub(crate) typical_page_bytes: u64,
+}
+
+impl BudgetFigures {
+    pub(crate) fn of(budget: &Budget) -> BudgetFigures {
+        let snapshot = budget.snapshot();
+        BudgetFigures {
+            budget_bytes: snapshot.budget,
+            soft_bytes: snapshot.soft,
+            in_use_peak_bytes: budget.in_use_peak(),
+            typical_page_bytes: snapshot.typical,
+        }
+    }
+}
+
+/// The memory of the process before its first page, and so long after the last.
+pub(crate) struct Idle {
+    pub(crate) linger: Duration,
+    pub(crate) start_bytes: Option<u64>,
+    pub(crate) end_bytes: Option<u64>,
 }
 
 impl Summary {
@@ -105,11 +137,28 @@ impl Summary {
         }
         let rate = format!("{} pages/s", grouped((tally.pages as f64 / seconds.max(0.001)) as u64));
         row("wall time", &format!("{seconds:.2} s"), &rate);
-        let limit =
-            self.max_tasks.map_or_else(|| "no limit in force".into(), |max| format!("of {}", grouped(max)));
+        let limit = match (self.max_tasks, &self.budget) {
+            (None, _) => "no limit in force".into(),
+            (Some(max), Some(_)) => format!("of {} that open files allow", grouped(max)),
+            (Some(max), None) => format!("of {}", grouped(max)),
+        };
         row("peak live tasks", &grouped(self.live_tasks_peak), &limit);
         row("peak waiting", &grouped(self.waiting_peak), "");
         row("peak memory", &mebibytes(self.memory_peak_bytes), "of this process");
+        if let Some(budget) = &self.budget {
+            let soft = format!("of which {} for all that is held", mebibytes(Some(budget.soft_bytes)));
+            row("budget", &mebibytes(Some(budget.budget_bytes)), &soft);
+            row("peak in pages", &mebibytes(Some(budget.in_use_peak_bytes)), "as they declared it");
+            row("typical page", &kibibytes(budget.typical_page_bytes), "or less, 95 of 100");
+        }
+        if let Some(idle) = &self.idle {
+            let (rest, start) = (idle.linger, mebibytes(idle.start_bytes));
+            row(
+                "memory left",
+                &mebibytes(idle.end_bytes),
+                &format!("after {rest:?} of rest; {start} at the start"),
+            );
+        }
         if tally.descriptor_waits > 0 {
             row("tried again", &grouped(tally.descriptor_waits), "no file descriptor or port was free");
         }
@@ -119,9 +168,9 @@ impl Summary {
     /// One object, on one line.
     pub(crate) fn json(&self) -> String {
         let tally = &self.tally;
-        format!(
+        let mut json = format!(
             "{{\"pages\":{},\"bytes\":{},\"links\":{},\"broken_links\":{},\"errors\":{},\"wall_s\":{:.3},\
-             \"live_tasks_peak\":{},\"waiting_peak\":{},\"memory_peak_bytes\":{}}}",
+             \"live_tasks_peak\":{},\"waiting_peak\":{},\"memory_peak_bytes\":{}",
             tally.pages,
             tally.bytes,
             tally.links,
@@ -131,7 +180,21 @@ impl Summary {
             self.live_tasks_peak,
             self.waiting_peak,
             json_or_null(self.memory_peak_bytes),
-        )
+        );
+        let mut more = |name: &str, bytes: Option<u64>| {
+            let _ = write!(json, ",\"{name}\":{}", json_or_null(bytes));
+        };
+        if let Some(budget) = &self.budget {
+            more("budget_bytes", Some(budget.budget_bytes));
+            more("soft_bytes", Some(budget.soft_bytes));
+            more("in_use_peak_bytes", Some(budget.in_use_peak_bytes));
+            more("typical_page_bytes", Some(budget.typical_page_bytes));
+        }
+        if let Some(idle) = &self.idle {
+            more("memory_start_bytes", idle.start_bytes);
+            more("memory_idle_bytes", idle.end_bytes);
+        }
+        json + "}"
     }
 }
 
@@ -165,6 +228,11 @@ pub(crate) fn mebibytes(bytes: Option<u64>) -> String {
         .map_or_else(|| "not available".into(), |bytes| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64))
 }
 
+/// `21.4 KiB`.
+fn kibibytes(bytes: u64) -> String {
+    format!("{:.1} KiB", bytes as f64 / 1_024.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +262,21 @@ mod tests {
             waiting_peak: 1,
             memory_peak_bytes: Some(3 << 20),
             interrupted: false,
+            budget: None,
+            idle: None,
         }
+    }
+
+    fn within_memory() -> Summary {
+        let budget = BudgetFigures {
+            budget_bytes: 64 << 20,
+            soft_bytes: 51 << 20,
+            in_use_peak_bytes: 50 << 20,
+            typical_page_bytes: 3_072,
+        };
+        let linger = Duration::from_secs(1);
+        let idle = Idle { linger, start_bytes: Some(1 << 20), end_bytes: Some(2 << 20) };
+        Summary { budget: Some(budget), idle: Some(idle), ..summary() }
     }
 
     #[test]
@@ -204,6 +286,9 @@ mod tests {
         assert_eq!(summary().json(), expected);
         let unknown = Summary { memory_peak_bytes: None, ..summary() };
         assert!(unknown.json().ends_with("\"memory_peak_bytes\":null}"));
+        let more = ",\"budget_bytes\":67108864,\"soft_bytes\":53477376,\"in_use_peak_bytes\":52428800,\
+            \"typical_page_bytes\":3072,\"memory_start_bytes\":1048576,\"memory_idle_bytes\":2097152}";
+        assert_eq!(within_memory().json(), expected.replace('}', more));
     }
 
     #[test]
@@ -219,6 +304,16 @@ mod tests {
         ] {
             assert!(table.contains(row), "{row:?} in\n{table}");
         }
-        assert!(!table.contains("tried again"));
+        assert!(!table.contains("tried again") && !table.contains("budget"));
+        let table = within_memory().table();
+        for row in [
+            "  peak live tasks            1,000  of 1,000 that open files allow\n",
+            "  budget                  64.0 MiB  of which 51.0 MiB for all that is held\n",
+            "  peak in pages           50.0 MiB  as they declared it\n",
+            "  typical page             3.0 KiB  or less, 95 of 100\n",
+            "  memory left              2.0 MiB  after 1s of rest; 1.0 MiB at the start\n",
+        ] {
+            assert!(table.contains(row), "{row:?} in\n{table}");
+        }
     }
 }

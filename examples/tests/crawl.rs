@@ -156,6 +156,14 @@ fn an_impossible_request_is_named_and_exits_with_2() {
     for (words, expected) in [
         (&["--max-tasks", "0"][..], "crawl: --max-tasks 0: at least one task must fit\n"),
         (&["--max-tasks", "x"], "crawl: --max-tasks x: not a number of tasks\n"),
+        (
+            &["--memory", "1MiB", "--max-tasks", "5"],
+            "crawl: --memory 1048576 and --max-tasks 5: either memory bounds the crawl, or a number\n",
+        ),
+        (
+            &["--site", folder, "--memory", "4kB"],
+            "crawl: --memory 4000: less than 4096 bytes of a budget could be promised\n",
+        ),
         (&["--frob"], "crawl: --frob: no such option (--help lists them)\n"),
         (&["--site", &no_folder], &format!("crawl: --site {no_folder}: no such folder\n")),
         (&["--site", folder, "--port", &port], &port_in_use),
@@ -171,9 +179,23 @@ fn an_impossible_request_is_named_and_exits_with_2() {
 fn help_is_complete_and_no_error() {
     let output = crawl(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    for option in
-        ["--site", "--port", "--max-tasks", "--unbounded", "--jobs", "--spawners", "--serve", "--json"]
-    {
+    for option in [
+        "--site",
+        "--port",
+        "--max-tasks",
+        "--unbounded",
+        "--jobs",
+        "--spawners",
+        "--serve",
+        "--json",
+        "--connect",
+        "--whole",
+        "--keep",
+        "--memory",
+        "--rate",
+        "--per-host",
+        "--linger",
+    ] {
         assert!(text(&output.stdout).contains(option), "{option}");
     }
 }
@@ -360,5 +382,182 @@ fn jobs_stay_within_the_limit_and_are_compared_with_none() {
         let stdout = text(&output.stdout);
         assert!(stdout.contains("--max-tasks 100") && stdout.contains("--unbounded"), "{stdout}");
         assert!(stdout.lines().last().unwrap().starts_with("{\"jobs\":20000,"), "{stdout}");
+    }
+}
+
+/// Pages of `kib`, all linked from the index.
+fn pages_of(kib: &[usize]) -> TempDir {
+    let site = tempfile::tempdir().unwrap();
+    let mut index = String::new();
+    for n in 0..kib.len() {
+        index += &format!("<a href={n}.html>{n}</a>");
+        let name = |n: usize| format!("{n}.html");
+        // The same as the one before: no more of the disk.
+        if n > 0 && kib[n - 1] == kib[n] {
+            fs::hard_link(site.path().join(name(n - 1)), site.path().join(name(n))).unwrap();
+        } else {
+            let text = "page ".repeat(kib[n] * 1_024 / 5);
+            write(&site, &name(n), format!("<a href=index.html>0</a>{text}"));
+        }
+    }
+    write(&site, "index.html", index);
+    site
+}
+
+#[cfg(unix)]
+#[test]
+fn pages_that_are_read_whole_count_the_same_by_number_and_by_memory() {
+    let site = site();
+    let folder = site.path().to_str().unwrap();
+    let ways: [&[&str]; 4] = [
+        &["--whole"],
+        &["--whole", "--keep", "20", "--max-tasks", "2"],
+        &["--whole", "--keep", "20", "--memory", "64MiB"],
+        &["--memory", "64MiB"],
+    ];
+    for way in ways {
+        let output = crawl(&[&["--site", folder, "--json"], way].concat());
+        assert_eq!(output.status.code(), Some(0), "{way:?}: {}", text(&output.stderr));
+        for (name, expected) in COUNTS {
+            assert_eq!(figure(&output, name), expected, "{name} with {way:?}\n{}", text(&output.stdout));
+        }
+    }
+}
+
+/// The index is small, so all that it links to are let in as if they were, before the first of them shows its length.
+#[test]
+fn pages_that_are_longer_than_those_before_wait_and_are_no_debt() {
+    const PAGE: u32 = 400 << 10;
+    let site = pages_of(&[400; 300]);
+    let folder = site.path().to_str().unwrap();
+    let budget = ["--whole", "--keep", "50", "--memory", "48MiB", "--json", "--linger", "1"];
+    let output = crawl(&[&["--site", folder], &budget[..]].concat());
+    assert_eq!(figure(&output, "pages"), 301.0, "{}", text(&output.stderr));
+    assert_eq!((figure(&output, "errors"), figure(&output, "budget_bytes")), (0.0, f64::from(48 << 20)));
+    let soft = figure(&output, "soft_bytes");
+    assert_eq!(soft, (f64::from(48 << 20) * 0.8).floor());
+    // As much as there is, and no more, though all of them would be three times that.
+    let in_use = figure(&output, "in_use_peak_bytes");
+    assert!(in_use > soft / 2.0 && in_use <= soft, "{in_use} of {soft}");
+    let typical = figure(&output, "typical_page_bytes");
+    assert!((f64::from(PAGE)..f64::from(PAGE) * 1.3).contains(&typical), "{typical}");
+    let peak = figure(&output, "memory_peak_bytes");
+    assert!(peak < f64::from(48 << 20), "{peak}");
+    assert!(text(&output.stdout).contains("memory left") && text(&output.stdout).contains("typical page"));
+}
+
+#[test]
+fn a_page_that_is_too_long_for_the_budget_is_an_error_that_says_so() {
+    let site = pages_of(&[1, 1_100]);
+    let folder = site.path().to_str().unwrap();
+    let output = crawl(&["--site", folder, "--whole", "--memory", "4MiB", "--json"]);
+    assert_eq!((figure(&output, "pages"), figure(&output, "errors")), (2.0, 1.0));
+    let long = fs::metadata(site.path().join("1.html")).unwrap().len();
+    let error = format!("/1.html: {long} bytes long: at most {} may be read whole", (4 << 20) / 4);
+    assert!(text(&output.stdout).contains(&error), "{error} in\n{}", text(&output.stdout));
+}
+
+/// A server of one page that links to `pages` others, and of those, which notes when each request came.
+struct Clocked {
+    listener: TcpListener,
+    pages: usize,
+}
+
+/// When a connection came: after the one, when nobody had come yet, and before the other.
+type Came = (Instant, Instant);
+
+impl Clocked {
+    fn bind(pages: usize) -> (Clocked, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (Clocked { listener, pages }, address)
+    }
+
+    /// Serves until `crawler` has ended.
+    fn serve(self, crawler: &mut Child) -> Vec<Came> {
+        let mut came = Vec::new();
+        let mut nobody = Instant::now();
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    came.push((nobody, Instant::now()));
+                    stream.set_nonblocking(false).unwrap();
+                    self.answer(stream);
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    nobody = Instant::now();
+                    if crawler.try_wait().unwrap().is_some() {
+                        return came;
+                    }
+                    // How precisely it is known when they come.
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    fn answer(&self, mut stream: TcpStream) {
+        let mut head = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        head.read_line(&mut line).unwrap();
+        let mut rest = String::new();
+        while rest != "\r\n" {
+            rest.clear();
+            head.read_line(&mut rest).unwrap();
+        }
+        let body: String = match line.contains("/index.html") {
+            true => (1..self.pages).map(|n| format!("<a href={n}.html>{n}</a>")).collect(),
+            false => "<p>".into(),
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all((head + &body).as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn no_second_sees_more_requests_than_the_rate() {
+    const RATE: usize = 50;
+    const PAGES: usize = 100;
+    let (server, address) = Clocked::bind(PAGES);
+    let mut crawler = Command::new(binary())
+        .args(["--connect", &address, "--rate", &RATE.to_string(), "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let came = server.serve(&mut crawler);
+    let output = crawler.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!((figure(&output, "pages"), came.len()), (PAGES as f64, PAGES));
+    assert!(figure(&output, "wall_s") >= 1.9, "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("at most 50 in 1s requests over all"), "{}", text(&output.stderr));
+    // One more than the rate in a second, the burst, may be; two more are a violation if the first of them came at the
+    // earliest, and the last at the latest, that this thread knows of: however late it looked, it accuses nobody falsely.
+    for window in came.windows(RATE + 2) {
+        let ((earliest, _), (_, latest)) = (window[0], window[RATE + 1]);
+        assert!(
+            latest - earliest >= Duration::from_secs(1),
+            "{:?}: {} requests",
+            latest - earliest,
+            RATE + 2
+        );
+    }
+}
+
+#[test]
+fn each_address_has_a_rate_of_its_own_and_none_waits_for_another() {
+    let site = pages_of(&[1; 20]);
+    let (first, second) = (serve(&site), serve(&site));
+    let both = format!("{},{}", first.address, second.address);
+    // 21 requests, 11 to one and 10 to the other. The first of each is at once.
+    for (addresses, requests) in [(&first.address, 21), (&both, 11)] {
+        let output = crawl(&["--connect", addresses, "--per-host", "40", "--json"]);
+        assert_eq!((figure(&output, "pages"), figure(&output, "errors")), (21.0, 0.0));
+        let least = f64::from(requests - 1) / 40.0;
+        assert!(figure(&output, "wall_s") >= least, "{}", text(&output.stdout));
     }
 }
