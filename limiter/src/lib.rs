@@ -32,6 +32,11 @@
 //! assert_eq!(block_on(fetch(downloads, 8)), Err(AcquireError::Closed));
 //! ```
 //!
+//! # Which limit for what
+//!
+//! A semaphore is for what there are so many of. Rates, memory, a share for each client, several at once, and how long to wait
+//! are limits of their own here, and [`guide`] says which is for what, with which number, and what it costs.
+//!
 //! # What it promises
 //!
 //! - **No barging.** Waiters are served in the order in which they came, each with all it asked for. A large request
@@ -81,6 +86,7 @@ mod admit;
 mod all;
 mod error;
 mod gate;
+pub mod guide;
 mod keyed;
 pub mod ledger;
 mod local;

@@ -139,7 +139,7 @@ impl Semaphore {
         checked(limit).map(|limit| Self { gate: Gate::new(limit) })
     }
 
-    /// Lets at most `waiting_max` callers wait; the next is told [`AcquireError::QueueFull`](crate::AcquireError::QueueFull)
+    /// Lets at most `waiting_max` callers wait; the next is told [`AcquireError::QueueFull`]
     /// at once. Without this, as many wait as there are futures that were polled.
     ///
     /// A long queue helps nobody: who has waited for longer than its client has patience does work that is thrown away.
@@ -179,7 +179,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Closed`](crate::AcquireError::Closed) if the semaphore is closed, now or while this waits.
+    /// [`AcquireError::Closed`] if the semaphore is closed, now or while this waits.
     ///
     /// # Cancel safety
     ///
@@ -214,7 +214,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), and [`AcquireError::ExceedsLimit`](crate::AcquireError::ExceedsLimit) at once if
+    /// As [`acquire`](Self::acquire), and [`AcquireError::ExceedsLimit`] at once if
     /// `weight` is more than the limit. If the limit shrinks below `weight` while this waits, it goes on waiting, at the
     /// head and with all others behind it, until the limit grows, or it is dropped, or the semaphore is closed.
     ///
@@ -288,7 +288,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), and [`AcquireError::TimedOut`](crate::AcquireError::TimedOut).
+    /// As [`acquire`](Self::acquire), and [`AcquireError::TimedOut`].
     ///
     /// # Cancel safety
     ///
