@@ -1,4 +1,4 @@
-//! A permit that is lent to others while its holder waits for something else.
+//! A permit that is lent to others while its holder waits for something else, or for another weight.
 //!
 //! # Problem
 //!
@@ -85,13 +85,70 @@ impl<S: Deref<Target = Semaphore> + Clone> Permit<S> {
         let weight = self.weight;
         self.shrink(weight); // [SUSPEND-1]
         let output = future.await;
+        self.come_back(weight).await;
+        output
+    }
+
+    /// Gives all back, and waits for `weight` units instead, ahead of all who wait for the first time.
+    ///
+    /// For a holder that has learned what it needs before it takes it: a page whose length the server has told. Other than
+    /// by [`grow`](Permit::grow), nothing is held meanwhile, so those who do it cannot wait for one another; other than by
+    /// [`charge`](Permit::charge), the limit holds. Less than it has is given back at once.
+    ///
+    /// ```
+    /// use anteroom_limiter::{AcquireError, Semaphore};
+    /// # async fn head() -> usize { 7 }
+    /// # async fn body(_: usize) {}
+    /// # fn poll_once<T>(future: impl Future<Output = T>) -> T {
+    /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     match std::pin::pin!(future).poll(&mut cx) {
+    /// #         std::task::Poll::Ready(output) => output,
+    /// #         std::task::Poll::Pending => unreachable!("there is room"),
+    /// #     }
+    /// # }
+    ///
+    /// async fn fetch(memory_mib: &Semaphore) -> Result<usize, AcquireError> {
+    ///     let mut permit = memory_mib.acquire_many(1).await?; // an estimate
+    ///     let mib = head().await;
+    ///     permit.exchange(mib).await; // what it is; nothing is in memory yet
+    ///     body(mib).await;
+    ///     Ok(permit.weight())
+    /// }
+    /// # let memory_mib = Semaphore::new(8);
+    /// # assert_eq!(poll_once(fetch(&memory_mib)), Ok(7));
+    /// ```
+    ///
+    /// More than the limit comes when nothing else is in use; more than [`Semaphore::MAX_PERMITS`] counts as that. A
+    /// semaphore that was closed meanwhile lets it in all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its first poll, it has done nothing. Dropped while it waits, the permit stays behind with a weight of
+    /// zero.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of somebody to whom the units are given does; the weight is zero then.
+    pub async fn exchange(&mut self, weight: usize) {
+        match self.weight.checked_sub(weight) {
+            Some(less) => {
+                self.shrink(less);
+            }
+            None => {
+                self.shrink(self.weight); // [SUSPEND-1]
+                self.come_back(weight.min(Semaphore::MAX_PERMITS)).await;
+            }
+        }
+    }
+
+    /// Waits for `weight` units, with none in hand.
+    pub(crate) async fn come_back(&mut self, weight: usize) {
         if weight > 0 {
             let semaphore = self.semaphore.clone();
             let mut back = Back { gate: semaphore.gate(), weight, place: None };
             poll_fn(|cx| back.poll(cx)).await;
             self.weight = weight;
         }
-        output
     }
 }
 

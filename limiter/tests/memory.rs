@@ -1221,3 +1221,89 @@ fn a_world_whose_allocator_keeps_all_that_it_ever_had_goes_on_side_by_side() {
         assert!(outcome.running >= 40.0, "{outcome:?}");
     }
 }
+
+/// A task that has its estimate, learns that it needs `bytes`, and asks for that before it takes it.
+fn exchanging(budget: &MemoryBudget, bytes: u64) -> std::pin::Pin<Box<dyn Future<Output = MemoryPermit>>> {
+    let mut permit = budget.try_acquire(UNIT).unwrap();
+    Box::pin(async move {
+        permit.exchange(bytes).await;
+        permit
+    })
+}
+
+#[test]
+fn those_who_exchange_never_hold_more_than_is_promised_however_wrong_their_estimates_were() {
+    let budget = hundred(&Dial::at(0));
+    let mut tasks: Vec<_> = (0..1_000).map(|_| exchanging(&budget, MIB)).collect();
+    let (mut running, mut ended, mut most) = (VecDeque::new(), 0, 0);
+    while ended < 1_000 {
+        tasks.retain_mut(|task| match poll_once(task) {
+            Poll::Ready(permit) => {
+                assert_eq!(permit.bytes(), MIB);
+                running.push_back(permit);
+                false
+            }
+            Poll::Pending => true,
+        });
+        assert!(budget.in_use() <= 80 * MIB, "{}", budget.in_use());
+        most = most.max(running.len());
+        assert!(!running.is_empty(), "all wait");
+        drop(running.pop_front());
+        ended += 1;
+    }
+    assert!(most >= 75, "{most} at once, of 80 that fit");
+    assert_eq!((budget.in_use(), budget.waiting()), (0, 0));
+    assert!(budget.typical() >= MIB, "they have said what they hold");
+}
+
+#[test]
+fn who_exchanges_comes_before_those_who_have_not_begun() {
+    let budget = hundred(&Dial::at(0));
+    let mut early = exchanging(&budget, 50 * MIB);
+    let all = budget.try_acquire(79 * MIB).unwrap();
+    let mut newcomer = budget.acquire(50 * MIB);
+    assert_waits(&mut newcomer);
+    assert!(poll_once(&mut early).is_pending());
+    drop(all);
+    assert_waits(&mut newcomer);
+    let Poll::Ready(permit) = poll_once(&mut early) else { panic!("it was first") };
+    drop(permit);
+    drop(granted(&mut newcomer));
+}
+
+/// [MEMORY-3]: nothing is held, all is measured to be full, and the one that waits is let in alone; larger than all, too.
+#[test]
+fn who_exchanges_with_nobody_else_there_is_let_in_whatever_is_measured() {
+    let dial = Dial::at(0);
+    let budget = hundred(&dial);
+    for bytes in [MIB, 500 * MIB] {
+        let mut alone = exchanging(&budget, bytes);
+        dial.set(99 * MIB);
+        budget.review();
+        let Poll::Ready(permit) = poll_once(&mut alone) else { panic!("nobody would ever let it in") };
+        assert_eq!((permit.bytes(), budget.in_use()), (bytes, bytes));
+        drop(permit);
+        dial.set(0);
+        budget.review();
+    }
+}
+
+#[test]
+fn who_gives_up_an_exchange_holds_nothing_and_those_behind_are_looked_after() {
+    let dial = Dial::at(0);
+    let budget = hundred(&dial);
+    let all = budget.try_acquire(70 * MIB).unwrap();
+    let mut permit = budget.try_acquire(MIB).unwrap();
+    let mut behind = budget.acquire(60 * MIB);
+    {
+        let mut exchange = Box::pin(permit.exchange(50 * MIB));
+        assert!(poll_once(&mut exchange).is_pending());
+        assert_waits(&mut behind);
+        drop(all);
+        assert_waits(&mut behind); // let in, the one before, and not told
+    }
+    assert_eq!(permit.bytes(), 0);
+    drop(granted(&mut behind));
+    drop(permit);
+    assert_eq!((budget.in_use(), budget.waiting()), (0, 0));
+}

@@ -798,3 +798,32 @@ fn who_waits_until_a_time_is_told_then_and_leaves_the_line() {
     semaphore.close();
     assert_eq!(block_on(semaphore.acquire_timeout(&hands, second)).unwrap_err(), AcquireError::Closed);
 }
+
+/// [SUSPEND-2]
+#[test]
+fn who_exchanges_waits_with_empty_hands_before_newcomers() {
+    let semaphore = Semaphore::new(4);
+    let mut small = semaphore.try_acquire().unwrap();
+    let other = semaphore.try_acquire_many(2).unwrap();
+    let mut newcomer = semaphore.acquire_many(2);
+    assert!(poll_once(&mut newcomer).is_pending());
+    {
+        let mut exchange = Box::pin(small.exchange(3));
+        assert!(poll_once(&mut exchange).is_pending());
+        assert_eq!((semaphore.in_use(), semaphore.waiting()), (4, 1), "its unit let the newcomer in");
+        assert!(poll_once(&mut newcomer).is_ready());
+        let mut second = semaphore.acquire();
+        assert!(poll_once(&mut second).is_pending());
+        drop(other);
+        drop(newcomer);
+        assert!(poll_once(&mut exchange).is_ready());
+        assert!(poll_once(&mut second).is_ready());
+    }
+    assert_eq!(small.weight(), 3);
+    block_on(small.exchange(1));
+    assert_eq!(small.weight(), 1);
+    block_on(small.exchange(usize::MAX)); // alone
+    assert_eq!(small.weight(), Semaphore::MAX_PERMITS);
+    drop(small);
+    assert_exactly(&semaphore, 0);
+}

@@ -126,6 +126,8 @@ rows! {
     semaphore_acquire_times_out for "Semaphore::acquire_timeout", "Acquire::deadline";
     permit_grows for "Permit::grow";
     permit_is_suspended for "Permit::suspend";
+    permit_exchanges for "Permit::exchange";
+    memory_exchanges for "MemoryPermit::exchange";
     all_acquire for "All::acquire", "AcquireAll";
     keyed_acquire for "Keyed::acquire", "KeyedAcquire";
     limiter_acquire for "Limiter::acquire", "LimiterAcquire";

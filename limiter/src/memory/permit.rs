@@ -9,13 +9,19 @@
 //! The weight of the semaphore's permit follows what the task says, up and down, and never waits. What it has said is
 //! what others are estimated by; what it was only guessed to hold is not, for that would be an echo.
 //!
+//! Who can wait does so with empty hands: [`MemoryPermit::exchange`] gives all back and stands before all who have not begun.
+//!
 //! # Read next
 //!
 //! [`super::estimate`], where the peaks go.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::pin::pin;
+use std::task::Poll;
 
-use super::{MemoryBudget, add, units_of};
+use super::{Inner, MemoryBudget, add, units_of};
 use crate::permit::OwnedPermit;
 use crate::sync::lock;
 
@@ -137,6 +143,55 @@ impl MemoryPermit {
         self.hold(total_bytes);
     }
 
+    /// It will hold `total_bytes`: gives back what it holds, and waits for that much, ahead of all who have not begun.
+    ///
+    /// For a task that has learned what it needs before it takes it. [`settle`](Self::settle) never waits: many tasks that
+    /// were all underestimated, as the first ones may be, then hold more than the budget together. This holds nothing while
+    /// it waits, so let nothing be in memory meanwhile. Less than it has is given back at once. More than the budget
+    /// promises to all together waits until nothing else runs, and then runs alone.
+    ///
+    /// ```
+    /// use anteroom_limiter::{AcquireError, MemoryBudget};
+    /// # async fn head() -> u64 { 70_000 }
+    /// # async fn body(bytes: u64) -> Vec<u8> { vec![0; bytes as usize] }
+    ///
+    /// async fn fetch(budget: &MemoryBudget) -> Result<usize, AcquireError> {
+    ///     let mut permit = budget.acquire_typical().await?;
+    ///     let bytes = head().await; // nothing of the body is in memory yet
+    ///     permit.exchange(bytes).await;
+    ///     Ok(body(bytes).await.len())
+    /// }
+    /// # let budget = MemoryBudget::with_gauge(1 << 20, || None);
+    /// # let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// # assert!(std::pin::pin!(fetch(&budget)).poll(&mut cx).is_ready());
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its first poll, it has done nothing. Dropped while it waits, the permit stays behind and holds nothing.
+    ///
+    /// # Panics
+    ///
+    /// As drop of this does.
+    pub async fn exchange(&mut self, total_bytes: u64) {
+        let asked = self.budget.inner.asked(total_bytes);
+        if asked > self.permit.weight() {
+            // What it was guessed to hold stays a guess: it has said nothing of the present.
+            let is_estimate = self.is_estimate;
+            self.hold(0);
+            self.is_estimate = is_estimate;
+            let leaver = Leaver(&self.budget.inner);
+            let mut back = pin!(self.permit.come_back(asked));
+            if poll_fn(|cx| Poll::Ready(back.as_mut().poll(cx))).await.is_pending() {
+                // [MEMORY-3] It stands in line.
+                leaver.0.after(asked);
+                back.await;
+            }
+            mem::forget(leaver); // It has left by the front.
+        }
+        self.settle(total_bytes); // The rest of what was asked for, if that is more than all.
+    }
+
     /// From now on it holds that much, by its own account.
     fn hold(&mut self, total: u64) {
         self.is_estimate = false;
@@ -146,6 +201,15 @@ impl MemoryPermit {
         add(&self.budget.inner.given_back, before.saturating_sub(units));
         weigh(&mut self.permit, units);
         self.budget.inner.after(moved); // [MEMORY-3]
+    }
+}
+
+/// Looks when it is dropped: somebody has left the line [MEMORY-3].
+struct Leaver<'a>(&'a Inner);
+
+impl Drop for Leaver<'_> {
+    fn drop(&mut self) {
+        self.0.after(0);
     }
 }
 

@@ -23,6 +23,41 @@ async fn taken<F: Future>(
     done
 }
 
+pub(super) fn permit_exchanges() {
+    each_step(2, Runtime::builder(), async |step| {
+        let semaphore = Semaphore::new(3);
+        let mut held = Some(semaphore.try_acquire_many(2).unwrap());
+        let mut permit = semaphore.try_acquire().unwrap();
+        let dropped = step.dropped();
+        let done = step.run(permit.exchange(2), |_| drop(held.take())).await.is_some();
+        let was_polled = done || step.dropped() > dropped;
+        assert_eq!(permit.weight(), if done { 2 } else { usize::from(!was_polled) }, "{step:?}");
+        drop(held);
+        assert_eq!((semaphore.waiting(), semaphore.in_use()), (0, permit.weight()), "{step:?}");
+        drop(permit);
+        assert_eq!(semaphore.acquire_many(3).await.unwrap().weight(), 3);
+        done
+    });
+}
+
+pub(super) fn memory_exchanges() {
+    each_step(2, one_place(), async |step| {
+        let budget = MemoryBudget::with_gauge(1 << 20, || None);
+        let mut held = Some(budget.try_acquire(800 << 10).unwrap());
+        let mut permit = budget.try_acquire(4 << 10).unwrap();
+        let dropped = step.dropped();
+        let done = step.run(permit.exchange(500 << 10), |_| drop(held.take())).await.is_some();
+        let was_polled = done || step.dropped() > dropped;
+        let expected = if done { 500 << 10 } else { u64::from(!was_polled) * (4 << 10) };
+        assert_eq!(permit.bytes(), expected, "{step:?}");
+        drop(held);
+        assert_eq!((budget.waiting(), budget.in_use()), (0, expected), "{step:?}");
+        drop(permit);
+        assert!(budget.try_acquire(800 << 10).is_ok());
+        done
+    });
+}
+
 pub(super) fn all_acquire() {
     each_step(2, one_place(), async |step| {
         // Both orders: of one it waits for the first, of the other for the second, with a permit of the first in hand.
