@@ -14,15 +14,14 @@
 //!
 //! ```text
 //!   admit ──► Share: an estimate ──► the head says: less ──► settle(all) ──────────────┐
-//!   (waits)   nothing is read yet                   more ──► give it back, admit(all) ──┴─► page is read, parsed,
+//!   (waits)   nothing is read yet                   more ──► exchange(all) ─────────────┴─► page is read, parsed,
 //!                                                             (waits, with a socket)        settle(page), drop
 //! ```
 //!
 //! A page that turns out longer than its estimate could be charged the rest, and run on. One may. But the first
 //! thousand links of a site may all be estimated by the one small page that they stand on, and then all of them
-//! would. So it gives back what it has and stands in line again, for all that it needs: behind nobody who came
-//! later, as the loop that lets pages in stands in the same line. The answer waits meanwhile where TCP keeps
-//! it, in the server.
+//! would. So it gives back what it has and waits for all that it needs, before the loop that lets pages in:
+//! what was begun is finished first. The answer waits meanwhile where TCP keeps it, in the server.
 //!
 //! It gives back *before* it waits. To wait for more with something in hand is how two of them wait for each
 //! other; so whoever holds a share always ends, and there is room again.
@@ -103,18 +102,9 @@ impl Budget {
 
     /// Waits until a page like those before fits, and takes what they needed.
     pub(crate) async fn admit(&self) -> Share {
-        self.share(self.budget.acquire_typical().await)
-    }
-
-    /// Waits until a page that holds so much fits. Not with a share in hand.
-    pub(crate) async fn admit_all(&self, bytes: u64) -> Share {
-        self.share(self.budget.acquire(bytes).await)
-    }
-
-    fn share(&self, acquired: Result<MemoryPermit, AcquireError>) -> Share {
-        let permit = acquired.expect("nobody closes it, and the line has no end");
+        let acquired: Result<MemoryPermit, AcquireError> = self.budget.acquire_typical().await;
         self.note_peak();
-        Share { permit }
+        Share { permit: acquired.expect("nobody closes it, and the line has no end") }
     }
 
     /// The service that measures while no page comes or goes: the frontier grows all the same.
@@ -151,9 +141,10 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// What it has.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.permit.bytes()
+    /// The page will hold so much, and has nothing yet: waits until it may, before all pages that have not begun.
+    pub(crate) async fn exchange(&mut self, budget: &Budget, bytes: u64) {
+        self.permit.exchange(bytes).await;
+        budget.note_peak();
     }
 
     /// The page holds so much from now on. Never waits; others may.

@@ -250,13 +250,9 @@ impl Crawl {
 
     /// Waits until the page that has this share may hold so much.
     pub(crate) async fn hold(&self, share: &mut Option<Share>, bytes: u64) {
-        let Some(budget) = &self.plan.budget else { return };
-        if share.as_ref().is_some_and(|share| share.bytes() >= bytes) {
-            return self.settle(share, bytes);
+        if let (Some(share), Some(budget)) = (share, &self.plan.budget) {
+            share.exchange(budget, bytes).await;
         }
-        // First back, and then into the line: who waits there has nothing that others wait for.
-        *share = None;
-        *share = Some(budget.admit_all(bytes).await);
     }
 
     /// The page that has this share holds so much from now on, whether there is room or not.
