@@ -344,8 +344,10 @@ impl Rate {
     /// ```
     #[must_use]
     pub const fn at_most_in(&self, window: Duration) -> u64 {
-        // A Duration has less than 2⁹⁴ nanoseconds, and a count less than 2⁵⁵.
-        let slots = (window.as_nanos() * self.count as u128).div_ceil(self.per.as_nanos());
+        // Whole periods and the rest, since the product of all has no room in 128 bits. A count is at most a period's
+        // nanoseconds: so the first is at most the window's, which are less than 2⁹⁴, and the second less than 2¹¹⁰.
+        let (window, per, count) = (window.as_nanos(), self.per.as_nanos(), self.count as u128);
+        let slots = window / per * count + (window % per * count).div_ceil(per);
         let most = slots + (self.burst_size() - 1) as u128;
         if most > u64::MAX as u128 { u64::MAX } else { most as u64 }
     }
@@ -609,6 +611,22 @@ mod tests {
                 assert!(other.convert(&rate, taken, MAX_NS) <= NEVER);
                 assert!(other.convert(&rate, 0, MAX_NS) <= 1 << 63);
             }
+        }
+    }
+
+    /// [RATE-3]: against the product in parts that no window is long enough to make overflow.
+    #[test]
+    fn the_most_of_any_window_can_be_told() {
+        for rate in rates() {
+            let extra = rate.burst_size() - 1;
+            assert_eq!(rate.at_most_in(Duration::ZERO), extra, "{rate:?}");
+            assert_eq!(rate.at_most_in(rate.per), extra.saturating_add(rate.count), "{rate:?}");
+            assert_eq!(rate.at_most_in(rate.per * 3), extra.saturating_add(3 * rate.count), "{rate:?}");
+            let longer = rate.per + Duration::from_nanos(1);
+            assert_eq!(rate.at_most_in(longer), extra.saturating_add(rate.count + 1), "{rate:?}");
+            let ever = Duration::MAX.as_nanos() / rate.per.as_nanos() * u128::from(rate.count);
+            let least = u64::try_from(ever).unwrap_or(u64::MAX).saturating_add(extra);
+            assert!(rate.at_most_in(Duration::MAX) >= least, "{rate:?}");
         }
     }
 
