@@ -55,6 +55,8 @@
 //!   somebody waits.
 //! - `[MEMORY-4]` A reading is never replaced by one that was begun earlier.
 //! - `[MEMORY-5]` The gauge, which is the caller's code, is asked with no lock held.
+//! - `[MEMORY-6]` A limit that was raised to let one run alone falls as soon as that one knows, before it can give back
+//!   any of it: what it does not need is not there for others.
 //!
 //! # Rejected
 //!
@@ -177,6 +179,8 @@ struct Inner {
     moved: AtomicU64,
     /// Units that were given back since the beginning.
     given_back: AtomicU64,
+    /// The limit, if it is what lets one run alone; else zero. As soon as that one knows, it is to fall again [MEMORY-6].
+    raised: AtomicU64,
     review_every: u64,
     meter: Mutex<Meter>,
     peaks: Mutex<Peaks>,
@@ -558,20 +562,7 @@ impl Inner {
             Ok(used) => (used.map(units_of), None),
             Err(payload) => (None, Some(payload)),
         };
-        let floor = self.floor.weight();
-        self.semaphore.relimit(|balance| {
-            let mut meter = lock(&self.meter);
-            // Who began later has seen all that made us look. What is held and who waits is new in any case.
-            if ticket > meter.latest {
-                (meter.latest, meter.used) = (ticket, used); // [MEMORY-4]
-            }
-            let head = if balance.waiting == 0 { alone } else { balance.head };
-            let in_use = balance.in_use - floor; // [MEMORY-2]
-            // Ordering: Relaxed; how fast things turn over, about.
-            let given_back = self.given_back.load(Ordering::Relaxed);
-            let reading = Reading { used: meter.used, in_use, given_back, head };
-            floor + meter.control.review(reading) // [MEMORY-1]; at most twice the floor
-        });
+        self.relimit(Some((ticket, used)), alone);
         if let Some(payload) = panic {
             if thread::panicking() {
                 std::mem::forget(payload); // Its drop could panic once more, which would be the end.
@@ -579,6 +570,28 @@ impl Inner {
                 resume_unwind(payload);
             }
         }
+    }
+
+    /// Decides, by this reading or the latest, and lets in who fits.
+    fn relimit(&self, reading: Option<(u64, Option<usize>)>, alone: Option<usize>) {
+        let floor = self.floor.weight();
+        self.semaphore.relimit(|balance| {
+            let mut meter = lock(&self.meter);
+            // Who began later has seen all that made us look. What is held and who waits is new in any case.
+            if let Some((ticket, used)) = reading.filter(|&(ticket, _)| ticket > meter.latest) {
+                (meter.latest, meter.used) = (ticket, used); // [MEMORY-4]
+            }
+            let head = if balance.waiting == 0 { alone } else { balance.head };
+            let in_use = balance.in_use - floor; // [MEMORY-2]
+            // Ordering: Relaxed; how fast things turn over, about.
+            let given_back = self.given_back.load(Ordering::Relaxed);
+            let reading = Reading { used: meter.used, in_use, given_back, head };
+            let limit = meter.control.review(reading);
+            // Ordering: Relaxed; who is let in by this limit sees this, too, since it is written before the limit is.
+            let is_raised = in_use == 0 && head == Some(limit);
+            self.raised.store(if is_raised { limit as u64 } else { 0 }, Ordering::Relaxed);
+            floor + limit // [MEMORY-1]; at most twice the floor
+        });
     }
 
     fn try_acquire(&self, asked: usize) -> Result<OwnedPermit, TryAcquireError> {
@@ -615,6 +628,9 @@ impl Inner {
         let nothing_starts = || self.in_use() == 0 || semaphore.limit() == self.floor.weight();
         if self.is_due(units) || (nothing_starts() && semaphore.waiting() > 0) {
             self.review(None);
+        // Ordering: Relaxed; see where it is written.
+        } else if self.raised.load(Ordering::Relaxed) > 0 {
+            self.relimit(None, None); // [MEMORY-6]
         }
     }
 }

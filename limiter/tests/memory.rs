@@ -135,6 +135,26 @@ fn one_always_runs_however_full_it_is() {
     drop(running);
 }
 
+/// [MEMORY-6]: less than a 64th of the budget is moved here, so nothing but that makes anybody look.
+#[test]
+fn what_one_that_runs_alone_does_not_need_is_nobody_elses() {
+    let budget = hundred(&Dial::at(95 * MIB));
+    let before = budget.try_acquire(1).unwrap();
+    let mut waiting = [MIB, MIB / 2].map(|bytes| budget.acquire(bytes));
+    waiting.iter_mut().for_each(assert_waits);
+    drop(before);
+    let mut alone = granted(&mut waiting[0]);
+    alone.settle(UNIT);
+    assert_waits(&mut waiting[1]);
+    assert_eq!((budget.snapshot().state, budget.in_use()), (MemoryState::Stopped, UNIT));
+    drop(alone);
+    drop(granted(&mut waiting[1]));
+    // Also who does not wait in line.
+    let mut alone = budget.try_acquire(100 * UNIT).unwrap();
+    alone.settle(UNIT);
+    assert_eq!(budget.try_acquire(UNIT).unwrap_err(), TryAcquireError::NoPermits);
+}
+
 #[test]
 fn who_wants_more_than_there_can_be_runs_alone_and_is_charged_in_full() {
     for (estimate, held) in [(300 * MIB, 300 * MIB), (u64::MAX, u64::MAX)] {

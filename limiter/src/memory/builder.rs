@@ -174,6 +174,7 @@ impl MemoryBuilder {
             gauge: gauge.unwrap_or_else(|| Box::new(Process::open(Path::new("/")))),
             moved: AtomicU64::new(0),
             given_back: AtomicU64::new(0),
+            raised: AtomicU64::new(0),
             review_every: (budget / REVIEWS / UNIT).max(1),
             meter: Mutex::new(Meter { control, used: None, begun: 0, latest: 0 }),
             peaks: Mutex::new(Peaks::new()),
