@@ -143,9 +143,9 @@ const REVIEWS: u64 = 64;
 /// Two numbers bound it: `soft` (80 % of the budget) is what is promised at most, `hard` (90 %) what may be measured before
 /// nothing new starts, until it is below soft again. See [`MemoryBuilder`].
 ///
-/// As long as no task holds more than it declared, and everything else no more than when this was made, what is used stays
-/// at or below soft: at any moment, and also before the first byte of it can be measured. What others take beyond that is
-/// on top, until a reading shows it. What a task is [charged](MemoryPermit::charge) beyond its estimate is on top, and
+/// As long as no task holds more than it declared, and everything else no more than the least that was measured since this
+/// was made, what is used stays at or below soft: at any moment, and also before the first byte of it can be measured. What
+/// others take beyond that is on top, until a reading shows it. What a task is [charged](MemoryPermit::charge) beyond its estimate is on top, and
 /// nobody else starts until that much has come back.
 ///
 /// One task always runs: if nothing is in use, the first in line is let in, though it may be larger than the budget and

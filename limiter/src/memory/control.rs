@@ -21,9 +21,10 @@
 //!   Open ── used >= hard ──► Stopped (limit 0) ── used < soft ──► Open
 //! ```
 //!
-//! `baseline` is what is used while no task holds anything: the lowest reading of such a time. As long as tasks hold no
-//! more than they declared and the others no more than the baseline, the promise alone keeps `used` at or below `soft`,
-//! and the correction never bites.
+//! `baseline` is what others hold at the least: the first reading while no task holds anything, or the lowest since. A
+//! lower one counts also while tasks run, since others then hold no more than it says: or a server that is never idle
+//! would go on without what its start took for a moment. As long as tasks hold no more than they declared and the others
+//! no more than the baseline, the promise alone keeps `used` at or below `soft`, and the correction never bites.
 //!
 //! `others` is what others hold, as far as a reading proves it. It is not less than `used - in_use`, what no task has
 //! declared; and not more than `used`. Which of the two it is nearer to, no single reading tells: a task that was just
@@ -78,7 +79,7 @@
 pub(crate) struct Control {
     soft: usize,
     hard: usize,
-    /// The lowest reading while nothing was in use; zero before the first that succeeded.
+    /// The first reading while nothing was in use, or the lowest since; zero before the first.
     baseline: Option<usize>,
     stopped: bool,
     /// The most that was proved to be others', in the window that fills and in the one before [CONTROL-5].
@@ -110,9 +111,11 @@ impl Control {
     pub(crate) fn review(&mut self, Reading { used, in_use, given_back, head }: Reading) -> usize {
         if let Some(used) = used {
             self.prove(used, in_use, given_back);
-            if in_use == 0 {
-                self.baseline = Some(self.baseline.map_or(used, |baseline| baseline.min(used)));
-            }
+            self.baseline = match self.baseline {
+                Some(baseline) => Some(baseline.min(used)),
+                // With what tasks hold in it, a first one would be kept as if it were others'.
+                None => (in_use == 0).then_some(used),
+            };
         }
         // [CONTROL-3] Blind, we count what is declared; a stop that nothing can end would be worse.
         self.stopped = used.is_some_and(|used| used >= self.hard || self.stopped && used >= self.soft);
@@ -223,8 +226,8 @@ mod tests {
                     assert_eq!((after.stopped, limit), (false, promise.max(alone)), "{}", context());
                 }
                 assert!(limit >= alone, "[CONTROL-4] {}", context());
-                let idle = if in_use == 0 { used } else { None };
-                let lowest = [before.baseline, idle].into_iter().flatten().min();
+                let counts = if in_use == 0 || before.baseline.is_some() { used } else { None };
+                let lowest = [before.baseline, counts].into_iter().flatten().min();
                 assert_eq!(after.baseline, lowest, "{}", context());
                 steps += 1;
             }

@@ -48,7 +48,7 @@ pub struct MemorySnapshot {
     pub in_use: u64,
     /// What is measured now; `None` if that failed.
     pub used: Option<u64>,
-    /// What others hold: the least that was ever measured while no permit held anything.
+    /// What others hold at the least: what was measured first while no permit held anything, or the least since.
     pub baseline: u64,
     /// How many callers wait.
     pub waiting: usize,
