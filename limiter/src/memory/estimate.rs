@@ -9,7 +9,7 @@
 //!
 //! A histogram on a logarithmic scale, eight buckets an octave, so that any size from a byte up has its place in 496
 //! counters. Two of them: one fills, the other holds the 1,024 samples before. When the one is full it becomes the other.
-//! So the answer is about the latest 1,024 to 2,047 peaks, and all of them count alike.
+//! So the answer is about the latest 1,025 to 2,048 peaks, and all of them count alike.
 //!
 //! # Bounds
 //!

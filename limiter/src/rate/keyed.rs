@@ -20,8 +20,8 @@
 //! ```
 //!
 //! So an idle key is forgotten after as many new ones as there are shards, or sooner. A shard is small, so a sweep costs
-//! a thousand looks at numbers at most; and each shard knows before which time none of its keys is idle, so while all are
-//! busy, it costs a look at one number. No call ever goes through all keys but [`KeyedRate::sweep`].
+//! a thousand looks at numbers at most (for more than thirty million keys it is larger); and each shard knows before which
+//! time none of its keys is idle, so while all are busy, it costs a look at one number. No call ever goes through all keys but [`KeyedRate::sweep`].
 //!
 //! A key is hashed once, before the lock, and its hash is kept beside it, so a map that grows asks nobody.
 //!
@@ -91,7 +91,7 @@ const MAX_SHARDS: usize = 1 << 16;
 ///
 /// At most `max_keys` keys, each at its own size and 17 bytes in tables that are made at least 2/5 full: a million of `u64`
 /// take at most 64 bytes each. A call looks at one key; if the key is new, at up to some thousand more; if there
-/// are `max_keys`, at up to some ten thousand.
+/// are `max_keys`, at up to some ten thousand. Beyond thirty million keys, that grows as their number does.
 ///
 /// # Panics
 ///
@@ -126,6 +126,7 @@ pub enum KeyedRateError {
     /// This key's rate is used up.
     NotYet(NotYet),
     /// The key is new, there are as many as may be, and none that is idle was found among some thousands of them, or all.
+    /// Of two calls at once with one new key, the one may be told so for the place that the other is about to fill.
     TooManyKeys,
 }
 

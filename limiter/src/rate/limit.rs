@@ -287,7 +287,7 @@ impl RateLimit {
         self.reserve_many(1, now)
     }
 
-    /// As [`reserve`](Self::reserve), for `units` slots at one time. None of them are due at once.
+    /// As [`reserve`](Self::reserve), for `units` slots at one time. For none of them, that time is `now`.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
