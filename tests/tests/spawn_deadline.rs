@@ -585,6 +585,38 @@ fn a_handle_s_spawn_is_timed_by_the_runtime_that_awaits_it() {
     });
 }
 
+/// A frame may be polled on inside another runtime, on the very thread whose line it stands in.
+#[test]
+fn what_waits_in_one_runtime_may_run_out_of_time_inside_another() {
+    must_end(|| {
+        let (outer, inner) = (paused(1), paused(1));
+        outer.block_on(async {
+            let holder = reserve().await.unwrap();
+            let mut frame = pin!(spawn(async { 1 }).timeout(3_600 * SEC));
+            let mut place = pin!(reserve().timeout(3_600 * SEC));
+            let mut granted = pin!(spawn(async { 2 }).timeout(3_600 * SEC));
+            let mut behind = pin!(spawn(async { 3 }));
+            assert!(poll_once(frame.as_mut()).is_pending() && poll_once(place.as_mut()).is_pending());
+            assert!(poll_once(granted.as_mut()).is_pending() && poll_once(behind.as_mut()).is_pending());
+
+            let late = inner.block_on(frame).unwrap_err();
+            assert_eq!(late.reason(), SpawnError::TimedOut);
+            assert_eq!(late.into_future().unwrap().await, 1);
+            assert_eq!(inner.block_on(place).unwrap_err(), SpawnError::TimedOut);
+            look_around().await; // the outer hears of it as if from another thread
+            assert_eq!((metrics().waiting, metrics().timers), (2, 1));
+            // Whoever is let in here learns of it there.
+            drop(holder);
+            let task = inner.block_on(granted).unwrap();
+            assert_eq!(task.await.unwrap(), 2);
+            assert_eq!(behind.await.unwrap().await.unwrap(), 3);
+            look_around().await;
+            assert_eq!((metrics().waiting, metrics().timers, metrics().tasks_live), (0, 0, 0));
+        });
+        inner.block_on(async { assert_eq!((metrics().timers, metrics().tasks_live), (0, 0)) });
+    });
+}
+
 #[test]
 fn without_a_runtime_a_time_panics_before_anything_is_asked_for_and_says_what_to_do() {
     let runtime = paused(1);
