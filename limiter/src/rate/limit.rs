@@ -386,8 +386,9 @@ impl RateLimit {
     /// Changes the rate. What was taken and not yet made up for, and what is reserved, is carried over, slot for slot.
     ///
     /// A window that spans the change admits no more than the larger of the two rates, with the larger of the two bursts,
-    /// would, if the clock does not step back over it. A [`Slot`] cannot be there, since it borrows the limit; the times that [`NotYet`] has told are those of the
-    /// old rate.
+    /// would, if the clock does not step back over it. A [`Slot`] cannot be there, since it borrows the limit; the times that
+    /// [`NotYet`], and slots that were dropped, have told are those of the old rate: who goes by the time of a dropped slot
+    /// after the change comes on top.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
