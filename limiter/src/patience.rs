@@ -70,7 +70,10 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
     pub async fn timeout(self, timer: impl Timer, duration: Duration) -> Result<Permit<S>, AcquireError> {
         match timer.now().checked_add(duration) {
             Some(at) => self.deadline(timer, at).await,
-            None => self.await,
+            None => {
+                drop(timer); // As in `deadline`.
+                self.await
+            }
         }
     }
 
@@ -85,20 +88,29 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
     ///
     /// As [`Semaphore::acquire`].
     pub async fn deadline(mut self, timer: impl Timer, at: Instant) -> Result<Permit<S>, AcquireError> {
-        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut self).poll(cx))).await;
-        if let Poll::Ready(outcome) = first {
-            return outcome; // With room no timer is made.
-        }
-        let mut sleep = pin!(timer.sleep_until(at));
-        poll_fn(|cx| {
-            // The sleep first: what is granted while it is asked wins all the same.
-            let is_late = sleep.as_mut().poll(cx).is_ready();
-            match Pin::new(&mut self).poll(cx) {
-                Poll::Pending if is_late => Poll::Ready(Err(AcquireError::TimedOut)),
-                outcome => outcome,
+        // In a local until the caller's timer and sleep are gone. Should the drop of one panic while a permit is already on
+        // its way out, nobody would drop that permit: what is being returned is not unwound.
+        let outcome = match poll_fn(|cx| Poll::Ready(Pin::new(&mut self).poll(cx))).await {
+            Poll::Ready(outcome) => outcome, // With room no sleep is made.
+            Poll::Pending => {
+                let outcome;
+                {
+                    let mut sleep = pin!(timer.sleep_until(at));
+                    outcome = poll_fn(|cx| {
+                        // The sleep first: what is granted while it is asked wins all the same.
+                        let is_late = sleep.as_mut().poll(cx).is_ready();
+                        match Pin::new(&mut self).poll(cx) {
+                            Poll::Pending if is_late => Poll::Ready(Err(AcquireError::TimedOut)),
+                            outcome => outcome,
+                        }
+                    })
+                    .await;
+                }
+                outcome
             }
-        })
-        .await
+        };
+        drop(timer);
+        outcome
     }
 
     /// Waits with the whole thread. For threads that run no tasks: a task that does it stops its runtime, and for ever if
@@ -147,11 +159,13 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
     ///
     /// As the future itself, and [`AcquireError::TimedOut`].
     pub fn blocking_until(self, at: Instant, now: impl Fn() -> Instant) -> Result<Permit<S>, AcquireError> {
-        self.park(|| {
+        let outcome = self.park(|| {
             let left = at.saturating_duration_since(now());
             thread::park_timeout(left);
             !left.is_zero()
-        })
+        });
+        drop(now); // As the timer in `deadline`.
+        outcome
     }
 
     /// Polls whenever `park` has returned, until that says that it was the last time.

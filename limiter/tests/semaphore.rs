@@ -5,9 +5,10 @@
 mod common;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -826,4 +827,77 @@ fn who_exchanges_waits_with_empty_hands_before_newcomers() {
     assert_eq!(small.weight(), Semaphore::MAX_PERMITS);
     drop(small);
     assert_exactly(&semaphore, 0);
+}
+
+/// Panics when it is dropped, as does its sleep, which never ends.
+struct Breaks;
+
+impl Drop for Breaks {
+    fn drop(&mut self) {
+        panic!("it breaks");
+    }
+}
+
+struct NeverEnds {
+    _breaks: Option<Breaks>,
+}
+
+impl Future for NeverEnds {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Timer for Breaks {
+    type Sleep = NeverEnds;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, _at: Instant) -> NeverEnds {
+        NeverEnds { _breaks: None }
+    }
+}
+
+/// A clock that is whole, and whose sleep is not.
+struct BreaksAsleep;
+
+impl Timer for BreaksAsleep {
+    type Sleep = NeverEnds;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, _at: Instant) -> NeverEnds {
+        NeverEnds { _breaks: Some(Breaks) }
+    }
+}
+
+/// [PERMIT-1]: what is being returned when a local's drop panics is dropped by nobody.
+#[test]
+fn a_clock_or_a_sleep_that_panics_when_dropped_loses_no_units() {
+    let semaphore = Semaphore::new(1);
+    let (now, hour) = (Instant::now(), Duration::from_secs(3_600));
+    let breaks = |acquire: &mut dyn FnMut()| {
+        let panic = catch_unwind(AssertUnwindSafe(acquire)).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"it breaks"));
+        assert_exactly(&semaphore, 0);
+    };
+    breaks(&mut || drop(block_on(semaphore.acquire().deadline(Breaks, now))));
+    breaks(&mut || drop(block_on(semaphore.acquire().timeout(Breaks, hour))));
+    breaks(&mut || drop(block_on(semaphore.acquire().timeout(Breaks, Duration::MAX))));
+    breaks(&mut || {
+        let now = Breaks;
+        drop(semaphore.acquire().blocking_until(Instant::now(), move || Timer::now(&now)));
+    });
+
+    let permit = semaphore.try_acquire().unwrap();
+    let mut waiter = Box::pin(semaphore.acquire().timeout(BreaksAsleep, hour));
+    assert!(poll_once(&mut waiter).is_pending());
+    drop(permit);
+    breaks(&mut || assert!(poll_once(&mut waiter).is_pending()));
 }
