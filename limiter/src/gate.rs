@@ -250,8 +250,9 @@ impl Gate {
     /// A waiter gives up, whatever has become of it.
     #[cold]
     pub(crate) fn leave(&self, key: Key, units: usize) {
-        // [GATE-3], [WAKE-1] The waker is dropped here.
-        let _waker = self.change(|ledger| ledger.leave(key, [units]));
+        let (waker, mut wakes) = self.serve(|ledger| ledger.leave(key, [units])); // [GATE-3]
+        wakes.discard(waker); // [WAKE-1], [WAKE-3] Its drop is a stranger's code, as their wakes were.
+        wakes.finish();
     }
 
     /// Gives `units` back, and serves whoever waits for them.
@@ -309,7 +310,13 @@ impl Gate {
     }
 
     /// Runs an operation that may make room or end admission, and tells everybody whom it concerns [GATE-4].
-    fn change<R>(&self, operation: impl FnOnce(&mut Ledger<Waker>) -> R) -> R {
+    fn change(&self, operation: impl FnOnce(&mut Ledger<Waker>)) {
+        let ((), wakes) = self.serve(operation);
+        wakes.finish();
+    }
+
+    /// As [`change`](Self::change), for who has another stranger to call before the first panic is passed on.
+    fn serve<R>(&self, operation: impl FnOnce(&mut Ledger<Waker>) -> R) -> (R, Wakes) {
         let mut wakes = Wakes::new();
         let (result, mut more) = self.locked(|ledger| (operation(ledger), wakes.fill(|| ledger.next_told())));
         wakes.call();
@@ -318,8 +325,7 @@ impl Gate {
             more = self.locked(|ledger| wakes.fill(|| ledger.next_told()));
             wakes.call();
         }
-        wakes.finish();
-        result
+        (result, wakes)
     }
 
     /// Runs `operation` on a ledger that holds the whole truth, and puts the truth back into the word.

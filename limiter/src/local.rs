@@ -225,25 +225,25 @@ impl LocalSemaphore {
             ledger.waiting() > 0
         };
         if waits {
-            self.tell();
+            self.tell(None);
         }
     }
 
     /// Runs an operation that may make room or end admission, and tells everybody whom it concerns.
-    fn change<R>(&self, operation: impl FnOnce(&mut Ledger<Waker>) -> R) -> R {
-        let result = operation(&mut self.ledger.borrow_mut());
-        self.tell();
-        result
+    fn change(&self, operation: impl FnOnce(&mut Ledger<Waker>)) {
+        operation(&mut self.ledger.borrow_mut());
+        self.tell(None);
     }
 
-    /// [LOCAL-2]
-    fn tell(&self) {
+    /// [LOCAL-2]. At the end it drops the waker of one who left, whose panic is one of theirs [WAKE-3].
+    fn tell(&self, left: Option<Waker>) {
         let mut panics = Panics::new();
         loop {
             let told = self.ledger.borrow_mut().next_told();
             let Some(waker) = told else { break };
             panics.call(|| waker.wake()); // [LOCAL-1]
         }
+        panics.call(|| drop(left));
         panics.finish();
     }
 }
@@ -399,8 +399,8 @@ impl<S: Deref<Target = LocalSemaphore>> Drop for LocalAcquire<S> {
     #[inline]
     fn drop(&mut self) {
         let (Some(semaphore), Some(key)) = (&self.semaphore, self.place) else { return };
-        let weight = self.weight;
-        let _waker = semaphore.change(|ledger| ledger.leave(key, [weight])); // [LOCAL-1] It is dropped here.
+        let left = semaphore.ledger.borrow_mut().leave(key, [self.weight]);
+        semaphore.tell(left); // [LOCAL-1]
     }
 }
 

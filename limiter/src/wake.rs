@@ -14,6 +14,8 @@
 //!
 //! - `[WAKE-1]` No waker is cloned, called or dropped while a lock of this crate is held.
 //! - `[WAKE-2]` A waker that panics keeps no other waiter from being woken.
+//! - `[WAKE-3]` Two wakers that panic in one operation, or one that does in a thread that unwinds, are one panic: two at once
+//!   would abort the process.
 //!
 //! # Rejected
 //!
@@ -64,6 +66,11 @@ impl Wakes {
         for waker in self.batch.iter_mut().map_while(Option::take) {
             self.panics.call(|| waker.wake());
         }
+    }
+
+    /// Drops the waker of one who left, as it would be called. Not under the lock [WAKE-1].
+    pub(crate) fn discard(&mut self, waker: Option<Waker>) {
+        self.panics.call(|| drop(waker));
     }
 
     /// Passes the first panic on, as [`Panics::finish`] does.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 
-use anteroom_limiter::{Semaphore, Snapshot};
+use anteroom_limiter::{LocalSemaphore, Semaphore, Snapshot};
 use common::{Bell, block_on_counting, poll_once, poll_with};
 
 /// A waker that does something when it is woken, and something when it is dropped.
@@ -255,4 +255,53 @@ fn a_waker_that_panics_when_dropped_loses_no_units() {
     assert!(catch_unwind(AssertUnwindSafe(|| drop(heavy))).is_err());
     assert!(poll_once(&mut light).is_ready());
     assert_eq!((semaphore.in_use(), semaphore.waiting()), (1, 0));
+}
+
+/// [WAKE-3]: one that panics when it is dropped by who leaves, and one that panics when it is woken for what that leaves
+/// behind, in both shells. Two panics at once would abort the process.
+#[test]
+fn a_waker_that_panics_when_dropped_and_one_that_panics_when_woken_are_one_panic() {
+    let (shared, local) = (Semaphore::new(2), LocalSemaphore::new(2));
+    let _one = (shared.try_acquire().unwrap(), local.try_acquire_many(1).unwrap());
+    let (mut heavy, mut light) = (shared.acquire_many(2), shared.acquire());
+    let (mut heavy_local, mut light_local) = (local.acquire_many(2), local.acquire());
+    let wakers = || (Does::waker(|| {}, || panic!("drop")), Does::waker(|| panic!("wake"), || {}));
+
+    let (dropped, woken) = wakers();
+    assert!(poll_with(&mut heavy, &dropped).is_pending() && poll_with(&mut light, &woken).is_pending());
+    drop(dropped); // The last one is in the queue.
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(heavy))).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"wake"), "the first is passed on");
+    assert!(matches!(poll_once(&mut light), Poll::Ready(Ok(_))));
+
+    let (dropped, woken) = wakers();
+    assert!(poll_with(&mut heavy_local, &dropped).is_pending());
+    assert!(poll_with(&mut light_local, &woken).is_pending());
+    drop(dropped); // The last one is in the queue.
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(heavy_local))).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"wake"), "the first is passed on");
+    assert!(matches!(poll_once(&mut light_local), Poll::Ready(Ok(_))));
+    assert_eq!((shared.in_use(), local.snapshot().in_use), (1, 1));
+}
+
+/// [WAKE-3]: as a task that panics while it waits, whose runtime's waker panics when it is dropped.
+#[test]
+fn a_waker_that_panics_when_dropped_by_a_panic_does_no_harm() {
+    let (shared, local) = (Semaphore::new(1), LocalSemaphore::new(1));
+    let _all = (shared.try_acquire().unwrap(), local.try_acquire_many(1).unwrap());
+    let (mut waiter, mut waiter_local) = (shared.acquire(), local.acquire());
+    for way in ["shared", "local"] {
+        let waker = Does::waker(|| {}, || panic!("waker"));
+        match way {
+            "shared" => assert!(poll_with(&mut waiter, &waker).is_pending()),
+            _ => assert!(poll_with(&mut waiter_local, &waker).is_pending()),
+        }
+        drop(waker); // The last one is in the queue.
+    }
+    let panic = catch_unwind(AssertUnwindSafe(move || {
+        let _waiters = (waiter, waiter_local);
+        panic!("task");
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"task"));
+    assert_eq!((shared.waiting(), local.snapshot().waiting), (0, 0));
 }
