@@ -29,7 +29,8 @@
 //! - `[LEVEL-2]` At any time, a request's units of a level are counted by what it knows (`taken`), or by its one place in that
 //!   level's queue. Whoever ends it, by error, drop or panic, gives back both.
 //! - `[LEVEL-3]` Below a limiter whose `close` has returned, all is closed: a child is in its parent's list before anybody can
-//!   see it, and born closed if it comes too late for the walk.
+//!   see it, and born closed if it comes too late for the walk. A request that has passed a level and waits above it gets
+//!   no permit once that level is closed.
 //! - `[LEVEL-4]` No path is longer than [`Limiter::MAX_DEPTH`].
 //!
 //! # Rejected
@@ -313,7 +314,8 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Closed`] if this limiter or one above it is closed, now or while this waits.
+    /// [`AcquireError::Closed`] if this limiter or one above it is closed, now or while this waits: at once, or, if it waits
+    /// at a level above the one that is closed, when it is polled next, which is at its turn there at the latest.
     ///
     /// # Cancel safety
     ///
@@ -414,8 +416,11 @@ impl Limiter {
         self.node.semaphore.set_limit(limit)
     }
 
-    /// Ends admission for good, here and at all levels below: all who wait and all who come are told
+    /// Ends admission for good, here and at all levels below: all who wait there and all who come are told
     /// [`Closed`](AcquireError::Closed). Permits stay valid until they are dropped.
+    ///
+    /// Who came from here or below and waits at a level above gets no permit either: it stands in the queue of that level,
+    /// which is open, and is told there, at its turn or when it is polled before.
     ///
     /// ```
     /// # use anteroom_limiter::{Limiter, TryAcquireError};
@@ -524,6 +529,14 @@ impl LimiterAcquire {
             limiter.as_ref().unwrap_or_else(|| panic!("a LimiterAcquire was polled after it had resolved"));
         if *taken == 0 && place.is_none() {
             Self::refused(limiter, *weight)?;
+        }
+        // The close of a level tells those in its own line, and this one has left it [LEVEL-3].
+        if limiter.levels().take(*taken).any(|level| level.semaphore.is_closed()) {
+            if let Some(key) = place.take() {
+                let level = limiter.levels().nth(*taken).expect("it waits at one");
+                level.semaphore.gate().leave(key, *weight); // Should that panic, drop gives the rest back [LEVEL-2].
+            }
+            return Poll::Ready(Err(AcquireError::Closed));
         }
         // [LEVEL-1] From where it waits, or from below.
         for level in limiter.levels().skip(*taken) {

@@ -189,6 +189,30 @@ fn close_tells_all_who_wait_below_and_all_who_come() {
     assert_eq!([&root, &left, &right, &leaf].map(use_of), [(0, 0); 4]);
 }
 
+/// [LEVEL-3]: it has left the line of the level that is closed, whose close does not find it.
+#[test]
+fn who_waits_above_a_level_that_is_closed_gets_no_permit() {
+    let root = Limiter::new(1);
+    let leaf = root.child(3);
+    let permit = root.try_acquire().unwrap();
+    let bell = Bell::new();
+    let (mut granted, mut waiting, mut other) = (leaf.acquire(), leaf.acquire(), root.acquire());
+    for waiter in [&mut granted, &mut waiting, &mut other] {
+        assert!(poll_with(waiter, &Arc::clone(&bell).into()).is_pending());
+    }
+    leaf.close();
+    assert_eq!((bell.wakes(), use_of(&leaf), use_of(&root)), (0, (2, 0), (1, 3)));
+    drop(permit);
+    assert_eq!(bell.wakes(), 1, "it is its turn");
+    for waiter in [&mut waiting, &mut granted] {
+        let Poll::Ready(result) = poll_once(waiter) else { panic!("it is told when it is polled") };
+        assert_eq!(result.unwrap_err(), AcquireError::Closed);
+    }
+    assert_eq!(bell.wakes(), 2, "and what it was granted goes to the next of another limiter");
+    assert!(matches!(poll_once(&mut other), Poll::Ready(Ok(_))));
+    assert_eq!([&leaf, &root].map(use_of), [(0, 0); 2]);
+}
+
 /// [LEVEL-3] on threads: a child is closed, whether the walk finds it or it comes too late for that.
 #[test]
 fn a_child_that_is_made_while_its_parent_closes_is_closed() {
@@ -459,6 +483,19 @@ impl Model {
         let path = self.path(of);
         let depth_of = |level: usize| path.iter().position(|&other| other == level).expect("on its path");
         let result = poll_once(&mut self.requests[at].1.acquire);
+        if let State::Waiting(level) | State::Granted(level) = state {
+            let below = &path[..depth_of(level)];
+            if below.iter().any(|&level| self.levels[level].closed) {
+                prop_assert!(matches!(result, Poll::Ready(Err(AcquireError::Closed))));
+                self.give_back(below, weight);
+                if matches!(state, State::Granted(_)) {
+                    self.give_back(&[level], weight);
+                }
+                self.levels[level].line.retain(|&other| other != number);
+                self.requests.remove(at);
+                return Ok(());
+            }
+        }
         let mut next = match state {
             State::Waiting(_) => {
                 prop_assert!(result.is_pending());
