@@ -198,10 +198,13 @@ impl<'a, R: Requests<'a>> All<R> {
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError`], at once, as the first that refuses says it.
+    /// [`TryAcquireError`], at once: `Closed` if any is closed, else `ExceedsLimit` if the sum asked of any exceeds its limit,
+    /// and `NoPermits` only if none of them is; so who tries again does it with a prospect.
     pub fn try_acquire(&self) -> Result<AllPermit<'a>, TryAcquireError> {
+        let parts = self.parts();
+        refused(&parts, TryAcquireError::Closed, TryAcquireError::ExceedsLimit)?;
         let mut held = AllPermit::nothing();
-        for (permit, part) in held.permits.iter_mut().zip(self.parts()) {
+        for (permit, part) in held.permits.iter_mut().zip(parts) {
             let Some((semaphore, weight)) = part else { break };
             *permit = Some(semaphore.try_acquire_many(weight)?); // [ALL-3]
         }
@@ -230,19 +233,20 @@ fn add<'a>(parts: &mut Parts<'a>, semaphore: &'a Semaphore, weight: usize) {
     unreachable!("there are not so many parts");
 }
 
-impl<'a> AcquireAll<'a> {
-    /// Whether any part can never be served, as things are. Nothing is held yet.
-    fn refused(&self) -> Result<(), AcquireError> {
-        let parts = || self.parts.iter().flatten();
-        if parts().any(|(semaphore, _)| semaphore.is_closed()) {
-            return Err(AcquireError::Closed);
-        }
-        if parts().any(|(semaphore, weight)| *weight > semaphore.limit()) {
-            return Err(AcquireError::ExceedsLimit);
-        }
-        Ok(())
+/// Whether any part can never be served, as things are: whatever the order, which the caller does not know. Nothing is held
+/// yet.
+fn refused<E>(parts: &Parts<'_>, closed: E, exceeds_limit: E) -> Result<(), E> {
+    let parts = || parts.iter().flatten();
+    if parts().any(|(semaphore, _)| semaphore.is_closed()) {
+        return Err(closed);
     }
+    if parts().any(|(semaphore, weight)| *weight > semaphore.limit()) {
+        return Err(exceeds_limit);
+    }
+    Ok(())
+}
 
+impl<'a> AcquireAll<'a> {
     fn resolve(&mut self) -> AllPermit<'a> {
         self.state = State::Resolved;
         std::mem::replace(&mut self.held, AllPermit::nothing())
@@ -258,7 +262,8 @@ impl<'a> Future for AcquireAll<'a> {
             let at = match this.state {
                 State::At(at) => at,
                 State::New => {
-                    if let Err(error) = this.refused() {
+                    if let Err(error) = refused(&this.parts, AcquireError::Closed, AcquireError::ExceedsLimit)
+                    {
                         this.state = State::Resolved;
                         return Poll::Ready(Err(error));
                     }

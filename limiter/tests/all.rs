@@ -294,3 +294,17 @@ fn debug_shows_what_is_held() {
     assert!(poll_once(&mut both).is_pending());
     assert_eq!(format!("{both:?}"), "AcquireAll { held: [Permit { weight: 2, .. }], state: At(1), .. }");
 }
+
+/// Else who tries again while there are no permits would find, by the addresses, that there never will be, or never find it.
+#[test]
+fn a_try_tells_what_is_for_ever_before_what_is_for_now_whatever_the_order() {
+    for full in [0, 1] {
+        let pair = [Semaphore::new(1), Semaphore::new(1)];
+        let other = &pair[1 - full];
+        let _held = pair[full].try_acquire().unwrap();
+        assert_eq!(All((&pair[full], (other, 2))).try_acquire().unwrap_err(), TryAcquireError::ExceedsLimit);
+        other.close();
+        assert_eq!(All((&pair[full], other)).try_acquire().unwrap_err(), TryAcquireError::Closed);
+        assert_eq!(All((&pair[full], (other, 2))).try_acquire().unwrap_err(), TryAcquireError::Closed);
+    }
+}
