@@ -344,8 +344,8 @@ impl<K> Keyed<K> {
 
     /// Changes the limit of every key, those in use and those to come, as [`Semaphore::set_limit`] does.
     ///
-    /// One key after the other; a key that comes meanwhile has the new limit. When this returns, all have this limit, or a
-    /// newer one that somebody else has set since.
+    /// One key after the other; a key that comes meanwhile has the new limit. When this returns, all have this limit, unless
+    /// somebody else sets another one at the same time: of two at once, the newer holds when both have returned.
     ///
     /// ```
     /// # use anteroom_limiter::Keyed;

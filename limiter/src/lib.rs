@@ -40,7 +40,8 @@
 //! # What it promises
 //!
 //! - **No barging.** Waiters are served in the order in which they came, each with all it asked for. A large request
-//!   waits for its turn, and then for all its units, but never for ever while others pass.
+//!   waits for its turn, and then for all its units, but never for ever while others pass. (Who was in before goes first:
+//!   [`Permit::suspend`] says what that means.)
 //! - **Nothing is lost.** A future may be dropped at any point. Units it was granted and did not collect go on to the next.
 //! - **Nothing is invented.** Units come back through [`Permit`]s only. To release too many cannot be written.
 //! - **Resizing is exact.** The limit may fall below what is in use. The debt is paid before anything is granted.

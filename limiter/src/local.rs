@@ -57,7 +57,7 @@ use crate::wake::Panics;
 ///
 /// # Bounds
 ///
-/// As [`Semaphore`](crate::Semaphore)'s; the limit may be any number above zero.
+/// As [`Semaphore`](crate::Semaphore)'s.
 pub struct LocalSemaphore {
     ledger: RefCell<Ledger<Waker>>,
 }

@@ -42,9 +42,9 @@ impl<S: Deref<Target = Semaphore> + Clone> Permit<S> {
     /// Gives the units back while `future` runs, and takes them again ahead of all who wait for the first time.
     ///
     /// For a holder that waits for something which is not what the limit protects: the answer of another service, a user,
-    /// the next item of a stream. Meanwhile others get its place, and when it comes back it waits until there is room, at
-    /// most for what is in use to come back once, since nobody who comes later is served before it. While `future` runs
-    /// the weight is zero.
+    /// the next item of a stream. Meanwhile others get its place, and when it comes back it waits until there is room:
+    /// for what is in use, and for those who came back before it, since nobody who comes later is served before it. While
+    /// `future` runs the weight is zero.
     ///
     /// ```
     /// use anteroom_limiter::{AcquireError, Semaphore};
@@ -72,6 +72,18 @@ impl<S: Deref<Target = Semaphore> + Clone> Permit<S> {
     ///
     /// If the limit has shrunk below the weight meanwhile, it comes back when nothing else is in use. A semaphore that was
     /// closed meanwhile lets it in all the same.
+    ///
+    /// # Starvation
+    ///
+    /// Work that was begun goes before work that was not, without end: holders that suspend again and again, and are never
+    /// done, can keep newcomers out for ever. Two that suspend in turns are enough for a limit of one. Drop the permit, and
+    /// acquire anew, where a holder that has no end should wait its turn with everybody.
+    ///
+    /// # Deadlock
+    ///
+    /// Whoever holds another permit of the same semaphore meanwhile waits, when it comes back, while it holds: as with
+    /// [`grow`](Self::grow), all who do so may wait for one another; and for itself, if the limit has shrunk below the weight of
+    /// both together. [`merge`](Self::merge) the permits, and suspend them as one.
     ///
     /// # Cancel safety
     ///

@@ -5,6 +5,7 @@
 mod common;
 
 use std::future::poll_fn;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -900,4 +901,34 @@ fn a_clock_or_a_sleep_that_panics_when_dropped_loses_no_units() {
     assert!(poll_once(&mut waiter).is_pending());
     drop(permit);
     breaks(&mut || assert!(poll_once(&mut waiter).is_pending()));
+}
+
+/// [SUSPEND-2], and what it costs: see "Starvation" at `suspend`.
+#[test]
+fn two_that_suspend_in_turns_keep_newcomers_out_until_they_are_done() {
+    fn once() -> impl Future<Output = ()> {
+        let mut is_second = false;
+        poll_fn(move |_| if mem::replace(&mut is_second, true) { Poll::Ready(()) } else { Poll::Pending })
+    }
+    async fn endless(semaphore: &Semaphore) {
+        let mut permit = semaphore.acquire().await.unwrap();
+        loop {
+            once().await; // works
+            permit.suspend(once()).await;
+        }
+    }
+    let semaphore = Semaphore::new(1);
+    let mut pair = [Box::pin(endless(&semaphore)), Box::pin(endless(&semaphore))];
+    let mut newcomer = semaphore.acquire();
+    for round in 0..100 {
+        for holder in &mut pair {
+            assert!(poll_once(holder).is_pending());
+        }
+        assert_eq!(semaphore.in_use(), 1);
+        if round > 1 {
+            assert!(poll_once(&mut newcomer).is_pending(), "both have begun");
+        }
+    }
+    drop(pair);
+    assert!(matches!(poll_once(&mut newcomer), Poll::Ready(Ok(_))));
 }
