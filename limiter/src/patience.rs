@@ -80,6 +80,36 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
     /// Waits until `at` at the latest, by `timer`'s clock. If that has passed, it is a try: what is there is taken, and
     /// what is not is not waited for.
     ///
+    /// ```
+    /// # use std::future::{Ready, ready};
+    /// use std::time::Instant;
+    /// use anteroom_limiter::{AcquireError, Semaphore, Timer};
+    ///
+    /// /// Both by one time, whatever of it the first one takes.
+    /// async fn both(
+    ///     (a, b): (&Semaphore, &Semaphore),
+    ///     timer: impl Timer,
+    ///     end: Instant,
+    /// ) -> Result<(), AcquireError> {
+    ///     let _seven = a.acquire_many(7).deadline(&timer, end).await?;
+    ///     let _one = b.acquire().deadline(&timer, end).await?;
+    ///     Ok(())
+    /// }
+    /// # struct Now;
+    /// # impl Timer for Now {
+    /// #     type Sleep = Ready<()>;
+    /// #     fn now(&self) -> Instant { Instant::now() }
+    /// #     fn sleep_until(&self, _: Instant) -> Ready<()> { ready(()) }
+    /// # }
+    /// # let (a, b) = (Semaphore::new(7), Semaphore::new(1));
+    /// # let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// # let mut poll = || std::pin::pin!(both((&a, &b), Now, Instant::now())).poll(&mut cx);
+    /// # assert_eq!(poll(), std::task::Poll::Ready(Ok(())));
+    /// # let _permit = b.try_acquire().unwrap();
+    /// # assert_eq!(poll(), std::task::Poll::Ready(Err(AcquireError::TimedOut)));
+    /// # assert_eq!(a.in_use(), 0);
+    /// ```
+    ///
     /// # Errors
     ///
     /// As the future itself, and [`AcquireError::TimedOut`].
@@ -141,8 +171,9 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
         })
     }
 
-    /// As [`blocking`](Self::blocking), until `at` at the latest, by the clock `now`: std's, unless a test has another. If
-    /// that has passed, it is a try.
+    /// As [`blocking`](Self::blocking), until `at` at the latest, by the clock `now`: std's, or another that runs as fast. If
+    /// that has passed, it is a try. The thread looks at the clock when it is woken and when the time should be up, so one
+    /// that is set forward meanwhile is noticed only then.
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -450,7 +450,8 @@ impl Semaphore {
 
     /// Ends admission for good: all who wait and all who come are told [`Closed`](crate::AcquireError::Closed).
     ///
-    /// Permits stay valid until they are dropped. Closing again does nothing.
+    /// Permits stay valid until they are dropped, and who comes back from [`Permit::suspend`] is let in, in its turn. Closing
+    /// again does nothing.
     ///
     /// ```
     /// use anteroom_limiter::{Semaphore, TryAcquireError};
