@@ -165,10 +165,7 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
     ///
     /// As the future itself.
     pub fn blocking(self) -> Result<Permit<S>, AcquireError> {
-        self.park(|| {
-            thread::park();
-            true
-        })
+        self.park(|| None)
     }
 
     /// As [`blocking`](Self::blocking), until `at` at the latest, by the clock `now`: std's, or another that runs as fast. If
@@ -190,25 +187,27 @@ impl<S: Deref<Target = Semaphore> + Clone> Acquire<S> {
     ///
     /// As the future itself, and [`AcquireError::TimedOut`].
     pub fn blocking_until(self, at: Instant, now: impl Fn() -> Instant) -> Result<Permit<S>, AcquireError> {
-        let outcome = self.park(|| {
-            let left = at.saturating_duration_since(now());
-            thread::park_timeout(left);
-            !left.is_zero()
-        });
+        let outcome = self.park(|| Some(at.saturating_duration_since(now())));
         drop(now); // As the timer in `deadline`.
         outcome
     }
 
-    /// Polls whenever `park` has returned, until that says that it was the last time.
-    fn park(mut self, mut park: impl FnMut() -> bool) -> Result<Permit<S>, AcquireError> {
+    /// Polls whenever the thread was unparked, until there is no time left; `None` is no bound.
+    fn park(mut self, left: impl Fn() -> Option<Duration>) -> Result<Permit<S>, AcquireError> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut cx = Context::from_waker(&waker);
-        let mut is_in_time = true;
         loop {
-            match Pin::new(&mut self).poll(&mut cx) {
-                Poll::Ready(outcome) => return outcome,
-                Poll::Pending if is_in_time => is_in_time = park(), // A token of somebody else's: once round for nothing.
-                Poll::Pending => return Err(AcquireError::TimedOut),
+            // Before the poll: the clock is the caller's, and one that parks takes the token. From the poll that finds no
+            // permit to the park that waits for one, no code runs but ours.
+            let left = left();
+            if let Poll::Ready(outcome) = Pin::new(&mut self).poll(&mut cx) {
+                return outcome;
+            }
+            // By a token of somebody else's, once round for nothing.
+            match left {
+                None => thread::park(),
+                Some(Duration::ZERO) => return Err(AcquireError::TimedOut),
+                Some(left) => thread::park_timeout(left),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -741,6 +742,25 @@ fn a_thread_waits_for_its_permit_or_until_its_time() {
         thread.join().unwrap();
     }
     assert_exactly(&semaphore, 0);
+}
+
+/// The grant's token is there for one park. A clock that parks, as one behind a lock of its own kind may, takes it.
+#[test]
+fn a_clock_that_takes_the_token_of_a_grant_does_not_make_the_thread_sleep() {
+    let semaphore = Semaphore::new(1);
+    let permit = Cell::new(Some(semaphore.try_acquire().unwrap()));
+    let calls = Cell::new(0);
+    let end = Instant::now() + Duration::from_secs(10);
+    thread::current().unpark(); // It looks at the clock twice.
+    let granted = semaphore.acquire().blocking_until(end, || {
+        calls.set(calls.get() + 1);
+        if calls.get() == 2 {
+            drop(permit.take());
+            thread::park_timeout(Duration::ZERO);
+        }
+        Instant::now()
+    });
+    assert!(granted.is_ok() && Instant::now() < end);
 }
 
 /// A clock that stands where it is set, and sleeps that end when it has come so far.
