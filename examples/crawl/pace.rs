@@ -103,7 +103,7 @@ impl Pace {
                     earliest = Some(earliest.map_or(at, |earliest: Instant| earliest.min(at)));
                     false
                 }
-                Err(KeyedRateError::TooManyKeys) => unreachable!("it has room for each host"),
+                Err(error) => unreachable!("it has room for each host: {error}"),
             },
         });
         popped.ok_or_else(|| {

@@ -133,7 +133,7 @@ pub struct AllPermit<'a> {
 ///
 /// If it is polled after it has resolved.
 #[must_use = "nothing is acquired until this is awaited"]
-pub struct AcquireAll<'a> {
+pub struct AllAcquire<'a> {
     /// The place in the queue of the part that is next, if it was asked already.
     acquire: Option<Acquire<&'a Semaphore>>,
     /// Of the parts before that.
@@ -179,8 +179,8 @@ impl<'a, R: Requests<'a>> All<R> {
     /// # Deadlock
     ///
     /// A granted permit is held whether this is polled or not: as [`Semaphore::acquire`], poll it or drop it. See also [above](Self#deadlock).
-    pub fn acquire(&self) -> AcquireAll<'a> {
-        AcquireAll { acquire: None, held: AllPermit::nothing(), parts: self.parts(), state: State::New }
+    pub fn acquire(&self) -> AllAcquire<'a> {
+        AllAcquire { acquire: None, held: AllPermit::nothing(), parts: self.parts(), state: State::New }
     }
 
     /// Takes all of them or none, if each has room and nobody waits for it.
@@ -246,14 +246,14 @@ fn refused<E>(parts: &Parts<'_>, closed: E, exceeds_limit: E) -> Result<(), E> {
     Ok(())
 }
 
-impl<'a> AcquireAll<'a> {
+impl<'a> AllAcquire<'a> {
     fn resolve(&mut self) -> AllPermit<'a> {
         self.state = State::Resolved;
         std::mem::replace(&mut self.held, AllPermit::nothing())
     }
 }
 
-impl<'a> Future for AcquireAll<'a> {
+impl<'a> Future for AllAcquire<'a> {
     type Output = Result<AllPermit<'a>, AcquireError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -270,7 +270,7 @@ impl<'a> Future for AcquireAll<'a> {
                     this.state = State::At(0);
                     0
                 }
-                State::Resolved => panic!("an AcquireAll was polled after it had resolved"),
+                State::Resolved => panic!("an AllAcquire was polled after it had resolved"),
             };
             let Some(&Some((semaphore, weight))) = this.parts.get(at) else {
                 return Poll::Ready(Ok(this.resolve()));
@@ -302,9 +302,9 @@ impl fmt::Debug for AllPermit<'_> {
     }
 }
 
-impl fmt::Debug for AcquireAll<'_> {
+impl fmt::Debug for AllAcquire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcquireAll")
+        f.debug_struct("AllAcquire")
             .field("held", &self.held)
             .field("state", &self.state)
             .finish_non_exhaustive()

@@ -235,12 +235,12 @@ impl<W, const D: usize> Ledger<W, D> {
     /// let mut ledger = Ledger::new([4]);
     /// ledger.try_acquire([2]).unwrap();
     /// let _key = ledger.enqueue([4], "waits for all");
-    /// assert!(ledger.try_grow([2]) && !ledger.try_grow([1]));
+    /// assert!(ledger.try_take_more([2]) && !ledger.try_take_more([1]));
     /// assert_eq!(ledger.in_use(), [4]);
     /// ```
     #[inline]
     #[must_use = "whether the units are in use now"]
-    pub fn try_grow(&mut self, units: [usize; D]) -> bool {
+    pub fn try_take_more(&mut self, units: [usize; D]) -> bool {
         let fits = self.fits(&units);
         if fits {
             self.take(&units);

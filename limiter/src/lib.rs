@@ -107,13 +107,13 @@ mod word;
 
 pub use acquire::Acquire;
 pub use admit::{Admit, AdmitError, Admitted};
-pub use all::{AcquireAll, All, AllPermit, Request, Requests};
+pub use all::{All, AllAcquire, AllPermit, Request, Requests};
 pub use error::{AcquireError, LimitError, TryAcquireError};
 pub use keyed::{Keyed, KeyedAcquire, KeyedError, KeyedPermit, TryKeyedError};
 pub use ledger::{Key, Ledger, Refusal};
 pub use local::{LocalAcquire, LocalPermit, LocalSemaphore};
 pub use memory::{
-    AcquireMemory, BudgetError, CgroupError, MemoryBudget, MemoryBuilder, MemoryGauge, MemoryPermit,
+    BudgetError, CgroupError, MemoryAcquire, MemoryBudget, MemoryBuilder, MemoryGauge, MemoryPermit,
     MemorySnapshot, MemoryState, Pressure, Stall, task_bytes,
 };
 pub use permit::{MergeError, OwnedPermit, Permit};

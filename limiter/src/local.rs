@@ -36,7 +36,8 @@ use crate::ledger::{Key, Ledger, Refusal};
 use crate::semaphore::{Snapshot, checked};
 use crate::wake::Panics;
 
-/// At most so many at once, on one thread: [`Semaphore`](crate::Semaphore) without its atomics.
+/// At most so many at once, on one thread: the line and the permits of [`Semaphore`](crate::Semaphore) without their atomics,
+/// and without what only few need there.
 ///
 /// First in, first out, whole grants, resizable. For a single-threaded runtime; it is not `Sync`.
 ///

@@ -89,7 +89,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-pub use acquire::AcquireMemory;
+pub use acquire::MemoryAcquire;
 pub use builder::{BudgetError, MemoryBuilder};
 pub use cgroup::CgroupError;
 use control::{Control, Reading};
@@ -349,8 +349,8 @@ impl MemoryBudget {
     ///
     /// As there: it belongs to whoever holds it from the moment of the grant, polled or not; and who holds a permit and
     /// waits for another one may wait for itself. Who needs more than it asked for is [charged](MemoryPermit::charge).
-    pub fn acquire(&self, estimate_bytes: u64) -> AcquireMemory {
-        AcquireMemory::new(self, estimate_bytes, false)
+    pub fn acquire(&self, estimate_bytes: u64) -> MemoryAcquire {
+        MemoryAcquire::new(self, estimate_bytes, false)
     }
 
     /// Waits for what tasks typically hold: [`typical`](Self::typical) at the time of this call.
@@ -377,8 +377,8 @@ impl MemoryBudget {
     /// # Cancel safety
     ///
     /// As [`acquire`](Self::acquire).
-    pub fn acquire_typical(&self) -> AcquireMemory {
-        AcquireMemory::new(self, self.typical(), true)
+    pub fn acquire_typical(&self) -> MemoryAcquire {
+        MemoryAcquire::new(self, self.typical(), true)
     }
 
     /// Takes `estimate_bytes` if they are free and nobody waits for them.

@@ -9,7 +9,7 @@ use std::task::{Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use anteroom_limiter::{AcquireAll, AcquireError, All, Permit, Semaphore, TryAcquireError};
+use anteroom_limiter::{AcquireError, All, AllAcquire, Permit, Semaphore, TryAcquireError};
 use common::{block_on, poll_once, poll_with};
 
 fn semaphores<const N: usize>(limit: usize) -> [Semaphore; N] {
@@ -85,7 +85,7 @@ fn the_same_orders_by_hand_deadlock() {
 fn what_is_held_while_waiting_is_what_comes_before_in_the_one_order() {
     let semaphores: [Semaphore; 4] = semaphores(1);
     let [a, b, c, d] = &semaphores; // in an array, addresses rise
-    let orders: [fn(&[Semaphore; 4]) -> AcquireAll<'_>; 4] = [
+    let orders: [fn(&[Semaphore; 4]) -> AllAcquire<'_>; 4] = [
         |[a, b, c, d]| All((a, b, c, d)).acquire(),
         |[a, b, c, d]| All((d, c, b, a)).acquire(),
         |[a, b, c, d]| All((c, a, d, b)).acquire(),
@@ -278,7 +278,7 @@ fn a_waker_that_panics_keeps_no_permit_from_going_back() {
 }
 
 #[test]
-#[should_panic(expected = "an AcquireAll was polled after it had resolved")]
+#[should_panic(expected = "an AllAcquire was polled after it had resolved")]
 fn a_resolved_future_says_so_when_it_is_polled_again() {
     let [a, b] = &semaphores(1);
     let mut all = All((a, b)).acquire();
@@ -292,7 +292,7 @@ fn debug_shows_what_is_held() {
     let _full = b.try_acquire_many(2).unwrap();
     let mut both = All(((a, 2), b)).acquire();
     assert!(poll_once(&mut both).is_pending());
-    assert_eq!(format!("{both:?}"), "AcquireAll { held: [Permit { weight: 2, .. }], state: At(1), .. }");
+    assert_eq!(format!("{both:?}"), "AllAcquire { held: [Permit { weight: 2, .. }], state: At(1), .. }");
 }
 
 /// Else who tries again while there are no permits would find, by the addresses, that there never will be, or never find it.

@@ -12,7 +12,7 @@ use std::task::{Poll, Wake, Waker};
 use std::thread;
 
 use anteroom_limiter::{
-    AcquireError, AcquireMemory, BudgetError, MemoryBudget, MemoryGauge, MemoryPermit, MemoryState, Pressure,
+    AcquireError, BudgetError, MemoryAcquire, MemoryBudget, MemoryGauge, MemoryPermit, MemoryState, Pressure,
     TryAcquireError,
 };
 use common::{Bell, block_on, poll_once, poll_with};
@@ -57,7 +57,7 @@ fn hundred(dial: &Dial) -> MemoryBudget {
 }
 
 #[track_caller]
-fn granted(acquire: &mut AcquireMemory) -> MemoryPermit {
+fn granted(acquire: &mut MemoryAcquire) -> MemoryPermit {
     match poll_once(acquire) {
         Poll::Ready(Ok(permit)) => permit,
         other => panic!("{other:?}"),
@@ -65,7 +65,7 @@ fn granted(acquire: &mut AcquireMemory) -> MemoryPermit {
 }
 
 #[track_caller]
-fn assert_waits(acquire: &mut AcquireMemory) {
+fn assert_waits(acquire: &mut MemoryAcquire) {
     assert!(poll_once(acquire).is_pending());
 }
 
@@ -898,7 +898,7 @@ struct Task {
 }
 
 struct Queued {
-    acquire: AcquireMemory,
+    acquire: MemoryAcquire,
     woken: Arc<Flag>,
     waker: Waker,
     size: u64,

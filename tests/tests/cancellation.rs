@@ -128,7 +128,7 @@ rows! {
     permit_is_suspended for "Permit::suspend";
     permit_exchanges for "Permit::exchange";
     memory_exchanges for "MemoryPermit::exchange";
-    all_acquire for "All::acquire", "AcquireAll";
+    all_acquire for "All::acquire", "AllAcquire";
     keyed_acquire for "Keyed::acquire", "KeyedAcquire";
     limiter_acquire for "Limiter::acquire", "LimiterAcquire";
     limiter_acquire_many for "Limiter::acquire_many";
@@ -137,7 +137,7 @@ rows! {
     local_acquire for "LocalSemaphore::acquire", "LocalAcquire";
     local_acquire_many for "LocalSemaphore::acquire_many";
     local_acquire_many_owned for "LocalSemaphore::acquire_many_owned";
-    memory_acquire for "MemoryBudget::acquire", "AcquireMemory";
+    memory_acquire for "MemoryBudget::acquire", "MemoryAcquire";
     memory_acquire_typical for "MemoryBudget::acquire_typical";
     rate_limit_waits for "RateLimit::wait", "RateLimit::wait_many";
     paced_waits_for_a_place for "Paced::acquire", "Paced::acquire_owned";

@@ -19,10 +19,10 @@ use anteroom::{
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{
-    Acquire, AcquireAll, AcquireError, AcquireMemory, Admit, AdmitError, Admitted, All, AllPermit,
-    BudgetError, CgroupError, CheckManyError, ChildError, Keyed, KeyedAcquire, KeyedError, KeyedPermit,
-    KeyedRate, KeyedRateError, LimitError, Limiter, LimiterAcquire, LimiterPermit, LocalAcquire, LocalPermit,
-    LocalSemaphore, MemoryBudget, MemoryBuilder, MemoryPermit, MemorySnapshot, MemoryState, MergeError,
+    Acquire, AcquireError, Admit, AdmitError, Admitted, All, AllAcquire, AllPermit, BudgetError, CgroupError,
+    CheckManyError, ChildError, Keyed, KeyedAcquire, KeyedError, KeyedPermit, KeyedRate, KeyedRateError,
+    LimitError, Limiter, LimiterAcquire, LimiterPermit, LocalAcquire, LocalPermit, LocalSemaphore,
+    MemoryAcquire, MemoryBudget, MemoryBuilder, MemoryPermit, MemorySnapshot, MemoryState, MergeError,
     NotYet, OwnedPermit, Paced, PacedError, Permit, Pressure, Rate, RateError, RateLimit, ReserveError,
     Semaphore, SlidingWindow, Slot, Snapshot, Stall, TryAcquireError, TryKeyedError, TryPacedError,
 };
@@ -203,7 +203,7 @@ rows! {
     Snapshot: YES YES YES;
     All<(&'static Semaphore, &'static Semaphore)>: YES YES YES;
     AllPermit<'static>: YES YES YES;
-    AcquireAll<'static>: YES YES YES;
+    AllAcquire<'static>: YES YES YES;
     Keyed<u8>: YES YES YES;
     Keyed<Rc<u8>>: NO NO YES;
     Keyed<Cell<u8>>: NO NO YES;
@@ -230,7 +230,7 @@ rows! {
     MemoryBudget: YES YES YES;
     MemoryBuilder: YES YES YES;
     MemoryPermit: YES YES YES;
-    AcquireMemory: YES YES YES;
+    MemoryAcquire: YES YES YES;
     MemorySnapshot: YES YES YES;
     MemoryState: YES YES YES;
     BudgetError: YES YES YES;

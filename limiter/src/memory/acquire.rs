@@ -46,7 +46,7 @@ use crate::semaphore::Semaphore;
 ///
 /// If it is polled after it has resolved; and as drop of a [`MemoryPermit`] does.
 #[must_use = "nothing is acquired until this is awaited"]
-pub struct AcquireMemory {
+pub struct MemoryAcquire {
     budget: MemoryBudget,
     /// Until it has resolved.
     acquire: Option<Acquire<Arc<Semaphore>>>,
@@ -58,7 +58,7 @@ pub struct AcquireMemory {
     has_waited: bool,
 }
 
-impl AcquireMemory {
+impl MemoryAcquire {
     pub(super) fn new(budget: &MemoryBudget, bytes: u64, is_guess: bool) -> Self {
         let asked = budget.inner.asked(bytes);
         let acquire = Some(budget.inner.semaphore.acquire_many_owned(asked));
@@ -66,15 +66,13 @@ impl AcquireMemory {
     }
 }
 
-impl Future for AcquireMemory {
+impl Future for MemoryAcquire {
     type Output = Result<MemoryPermit, AcquireError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { budget, acquire: slot, asked, bytes, is_guess, has_waited } = self.get_mut();
         let inner = &*budget.inner;
-        let Some(acquire) = slot.as_mut() else {
-            panic!("an AcquireMemory was polled after it had resolved")
-        };
+        let Some(acquire) = slot.as_mut() else { panic!("a MemoryAcquire was polled after it had resolved") };
         let mut polled = Pin::new(&mut *acquire).poll(cx);
         if polled.is_pending() && !std::mem::replace(has_waited, true) {
             // [MEMORY-3] It stands in line already.
@@ -98,7 +96,7 @@ impl Future for AcquireMemory {
     }
 }
 
-impl Drop for AcquireMemory {
+impl Drop for MemoryAcquire {
     fn drop(&mut self) {
         if let Some(acquire) = self.acquire.take() {
             // If it was granted, that comes back now; if it was the head, the next one is.
@@ -110,9 +108,9 @@ impl Drop for AcquireMemory {
     }
 }
 
-impl fmt::Debug for AcquireMemory {
+impl fmt::Debug for MemoryAcquire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcquireMemory")
+        f.debug_struct("MemoryAcquire")
             .field("bytes", &self.bytes)
             .field("acquire", &self.acquire)
             .finish_non_exhaustive()

@@ -159,7 +159,16 @@ pub(super) fn find(root: &Path) -> Result<Limit, CgroupError> {
     }
     let (bytes, path, folder) = tightest.ok_or(CgroupError::NoLimit)?;
     let gauge = Group::open(root, version, folder)?;
-    Ok(Limit { bytes, path, gauge })
+    // A group may allow more than the machine has, which then is the limit.
+    Ok(Limit { bytes: bytes.min(machine_bytes(root)), path, gauge })
+}
+
+/// What the machine has, if it says so.
+fn machine_bytes(root: &Path) -> u64 {
+    let said = read(&root.join("proc/meminfo")).ok();
+    let line = said.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("MemTotal:")));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1_024))
 }
 
 impl Version {

@@ -16,6 +16,7 @@ use super::pressure::Pressure;
 /// assert_eq!(MemoryBudget::with_gauge(1 << 20, || Some(0)).snapshot().state, MemoryState::Open);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemoryState {
     /// Who fits is let in.
     Open,

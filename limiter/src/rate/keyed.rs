@@ -122,6 +122,7 @@ pub struct KeyedRate<K, S = RandomState> {
 /// assert_eq!(limit.check_key(&"b", now), Err(KeyedRateError::TooManyKeys));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyedRateError {
     /// This key's rate is used up.
     NotYet(NotYet),

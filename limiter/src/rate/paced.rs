@@ -76,6 +76,7 @@ pub struct Paced<T> {
 /// assert_eq!(PacedError::from(AcquireError::Closed).to_string(), "the semaphore is closed");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PacedError {
     /// There was no place.
     Place(AcquireError),
@@ -91,6 +92,7 @@ pub enum PacedError {
 /// assert_eq!(TryPacedError::from(TryAcquireError::Closed).to_string(), "the semaphore is closed");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TryPacedError {
     /// There was no place.
     Place(TryAcquireError),

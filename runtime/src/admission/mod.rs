@@ -205,7 +205,7 @@ impl Admission {
             return Err(Refusal::ExceedsLimit);
         }
         let live = self.services_live.get();
-        if live == self.services_max.get() || !ledger.try_grow([0, bytes]) {
+        if live == self.services_max.get() || !ledger.try_take_more([0, bytes]) {
             return Err(Refusal::Full);
         }
         self.services_live.set(live + 1);
@@ -329,7 +329,7 @@ impl Admission {
 
     /// More bytes for a place that is held already; false if they are not free.
     pub(crate) fn add_bytes(&self, bytes: usize) -> bool {
-        self.ledger.borrow_mut().try_grow([0, bytes])
+        self.ledger.borrow_mut().try_take_more([0, bytes])
     }
 
     /// The one function that grants ([ADMIT-2]): moves in whoever fits, from the head, and tells them.

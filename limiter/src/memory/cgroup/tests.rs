@@ -103,6 +103,21 @@ fn the_smallest_limit_on_the_way_up_counts() {
 }
 
 #[test]
+fn a_limit_above_what_the_machine_has_is_what_it_has() {
+    let tree = v2("/a");
+    group_v2(&tree, "sys/fs/cgroup/a", "8589934592");
+    for (meminfo, bytes) in [
+        ("MemTotal:        4194304 kB\nMemFree: 1 kB\n", 4 << 30),
+        ("MemFree: 1 kB\nMemTotal: 16777216 kB", 8 << 30),
+        ("MemTotal: many kB\n", 8 << 30),
+        ("", 8 << 30),
+    ] {
+        tree.file("proc/meminfo", meminfo);
+        assert_eq!(find(tree.path()).unwrap().bytes, bytes, "{meminfo}");
+    }
+}
+
+#[test]
 fn what_slows_all_down_is_a_limit_too() {
     let tree = v2("/a");
     group_v2(&tree, "sys/fs/cgroup/a", "400000000");
