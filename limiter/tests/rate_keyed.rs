@@ -152,7 +152,7 @@ fn threads_with_new_keys_never_go_past_the_bound() {
                         // All want the same keys: each is admitted once, however many come with it.
                         match limit.check_key(&key, start) {
                             Ok(()) => drop(admitted.fetch_add(1, SeqCst)),
-                            Err(KeyedRateError::NotYet(_) | KeyedRateError::TooManyKeys) => {}
+                            Err(_) => {}
                         }
                         assert!(limit.len() <= 500);
                     }
