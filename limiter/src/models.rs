@@ -22,6 +22,8 @@
 //! | `grant_once` | a release serves one waiter, however many fit | [GATE-4] |
 //! | `charge_plain` | a charge is a load and a store | [GATE-1] |
 //! | `rate_plain` | a slot is taken by a load and a store | [SLOT-1] |
+//! | `memory_leaves_without_a_look` | who gives up in line does not look after those behind | [MEMORY-3] |
+//! | `memory_gives_back_without_a_look` | nor does who gives back | [MEMORY-3] |
 //! | `keyed_forgets_early` | the last user looks, and forgets the key without a second look | [KEYED-2] |
 //! | `keyed_keeps_an_old_limit` | whoever sets a limit does not look whether it is still the newest | [KEYED-5] |
 //! | `tree_tells_of_its_close_last` | a parent tells its children of its close, and then those to come | [LEVEL-3] |
@@ -30,6 +32,7 @@
 
 mod charge;
 mod keyed;
+mod memory;
 mod rate;
 mod tree;
 

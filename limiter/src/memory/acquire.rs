@@ -22,6 +22,7 @@ use super::{MemoryBudget, MemoryPermit};
 use crate::acquire::Acquire;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::semaphore::Semaphore;
+use crate::sync::seeded;
 
 /// Resolves to a [`MemoryPermit`] when it is this caller's turn. Made by [`MemoryBudget::acquire`] and its sibling.
 ///
@@ -101,7 +102,7 @@ impl Drop for MemoryAcquire {
         if let Some(acquire) = self.acquire.take() {
             // If it was granted, that comes back now; if it was the head, the next one is.
             drop(acquire);
-            if self.has_waited {
+            if self.has_waited && !seeded("memory_leaves_without_a_look") {
                 self.budget.inner.after(0); // [MEMORY-3]
             }
         }
