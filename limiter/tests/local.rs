@@ -217,7 +217,7 @@ fn a_waker_that_comes_back_finds_nothing_borrowed() {
     assert_eq!(semaphore.snapshot().in_use, 0);
 }
 
-/// [LOCAL-2]: bugs.md 36
+/// [LOCAL-2]; bugs.md 29
 #[test]
 fn a_waker_that_panics_keeps_nobody_from_being_told() {
     struct Panics;

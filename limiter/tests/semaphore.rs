@@ -780,6 +780,7 @@ impl Timer for Hands {
     }
 }
 
+/// bugs.md 5: with a clock that the caller brings.
 #[test]
 fn who_waits_until_a_time_is_told_then_and_leaves_the_line() {
     let hands = Hands(Arc::new(std::sync::Mutex::new(Instant::now())));

@@ -121,6 +121,7 @@ fn nest_local(deep: usize) -> Pin<Box<dyn Future<Output = usize>>> {
     })
 }
 
+/// bugs.md 19
 #[test]
 fn recursion_a_thousand_deep_ends_at_limits_1_2_and_3() {
     for limit in 1..=3 {
@@ -195,6 +196,7 @@ fn a_stack_that_children_in_place_could_use_up_is_enough_by_default() {
     assert_eq!(error, 1);
 }
 
+/// bugs.md 20
 #[test]
 fn two_children_joined_at_once_run_one_after_the_other() {
     for wait in [false, true] {
