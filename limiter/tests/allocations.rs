@@ -1,45 +1,14 @@
 //! A warm semaphore allocates nothing, neither with room nor in the queue.
 
-#![allow(clippy::disallowed_types, reason = "a test of the public API has no other atomics")]
-
 mod common;
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
 use anteroom_limiter::Semaphore;
 use common::poll_once;
-
-/// The system's allocator, counting. This file has one test only, so nobody else's allocations are counted.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed); // a statistic
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from `alloc` above, so from the system's, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How many allocations `f` makes.
-fn allocations(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Relaxed);
-    f();
-    ALLOCATIONS.load(Relaxed) - before
-}
+use counting::allocations;
 
 #[test]
 fn a_warm_semaphore_allocates_nothing() {

@@ -1,49 +1,15 @@
 //! Warm limits allocate nothing: to be admitted, to climb a tree, to take several at once; and a key that is gone gives all back.
 
-#![allow(clippy::disallowed_types, reason = "a test of the public API has no other atomics")]
-
 mod common;
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::ready;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 
 use anteroom_limiter::{All, Keyed, Limiter, Semaphore};
 use common::poll_once;
-
-/// The system's allocator, counting. This file has one test only, so nobody else's allocations are counted.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed); // a statistic
-        LIVE.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the pointer is from `alloc` above, so from the system's, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How many allocations `f` makes.
-fn allocations(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Relaxed);
-    f();
-    ALLOCATIONS.load(Relaxed) - before
-}
+use counting::{allocations, live};
 
 #[test]
 fn warm_limits_allocate_nothing_and_a_key_that_is_gone_gives_all_back() {
@@ -79,14 +45,14 @@ fn warm_limits_allocate_nothing_and_a_key_that_is_gone_gives_all_back() {
 
     // A key in use is found without one; one that is gone leaves none, however many there were.
     let hosts = Keyed::new(2);
-    let before = LIVE.load(Relaxed);
+    let before = live();
     let kept = hosts.try_acquire(0).unwrap();
     assert_eq!(allocations(|| drop(hosts.try_acquire(0).unwrap())), 0);
     let many: Vec<_> = (1..10_000).map(|host| hosts.try_acquire(host).unwrap()).collect();
-    assert!(LIVE.load(Relaxed) - before > 10_000 * 64);
+    assert!(live() - before > 10_000 * 64);
     drop(many);
     drop(kept);
-    let left = LIVE.load(Relaxed).saturating_sub(before);
+    let left = live() - before;
     // One node of the tree, which is empty.
     assert!(left < 512, "{left} bytes are left of keys that nobody uses");
 }
