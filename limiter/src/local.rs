@@ -159,10 +159,29 @@ impl LocalSemaphore {
     /// [`TryAcquireError`], at once.
     #[inline]
     pub fn try_acquire_many(&self, weight: usize) -> Result<LocalPermit<&Self>, TryAcquireError> {
-        match self.admit(weight) {
-            Ok(()) => Ok(LocalPermit { semaphore: self, weight }),
-            Err(refusal) => Err(refusal.into()),
-        }
+        self.admit(weight)?;
+        Ok(LocalPermit { semaphore: self, weight })
+    }
+
+    /// As [`try_acquire_many`](Self::try_acquire_many), for a permit that keeps the semaphore alive.
+    ///
+    /// ```
+    /// # use std::rc::Rc;
+    /// # use anteroom_limiter::LocalSemaphore;
+    /// let semaphore = Rc::new(LocalSemaphore::new(3));
+    /// assert_eq!(semaphore.try_acquire_many_owned(2).unwrap().weight(), 2);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire_many`](Self::try_acquire_many).
+    #[inline]
+    pub fn try_acquire_many_owned(
+        self: &Rc<Self>,
+        weight: usize,
+    ) -> Result<LocalPermit<Rc<Self>>, TryAcquireError> {
+        self.admit(weight)?;
+        Ok(LocalPermit { semaphore: Rc::clone(self), weight })
     }
 
     /// Changes the limit, up or down, also below what is in use: nothing is taken from anyone, and the debt is paid first.

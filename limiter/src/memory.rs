@@ -103,6 +103,7 @@ use crate::error::TryAcquireError;
 use crate::permit::OwnedPermit;
 use crate::semaphore::Semaphore;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::wake::discard;
 
 /// What one unit of the semaphore stands for.
 const UNIT: u64 = 4_096;
@@ -565,7 +566,7 @@ impl Inner {
         self.relimit(Some((ticket, used)), alone);
         if let Some(payload) = panic {
             if thread::panicking() {
-                std::mem::forget(payload); // Its drop could panic once more, which would be the end.
+                discard(payload);
             } else {
                 resume_unwind(payload);
             }

@@ -107,7 +107,7 @@ impl Panics {
 }
 
 /// Drops what a panic carried. If that panics in turn, the second is given up: a payload whose drop panics is rare enough.
-fn discard(payload: Box<dyn Any + Send>) {
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(second);
     }

@@ -48,10 +48,10 @@ trait Shell {
     type Permit;
     type Future: Future<Output = Result<Self::Permit, AcquireError>> + Unpin;
 
-    fn try_acquire(&self, weight: usize) -> Result<Self::Permit, TryAcquireError>;
-    fn acquire(&self, weight: usize) -> Self::Future;
-    fn set_limit(&self, limit: usize) -> bool;
-    fn close(&self);
+    fn try_take(&self, weight: usize) -> Result<Self::Permit, TryAcquireError>;
+    fn wait_for(&self, weight: usize) -> Self::Future;
+    fn resize(&self, limit: usize) -> bool;
+    fn end(&self);
     fn state(&self) -> String;
 }
 
@@ -59,19 +59,19 @@ impl Shell for Arc<Semaphore> {
     type Permit = OwnedPermit;
     type Future = Acquire<Arc<Semaphore>>;
 
-    fn try_acquire(&self, weight: usize) -> Result<OwnedPermit, TryAcquireError> {
+    fn try_take(&self, weight: usize) -> Result<OwnedPermit, TryAcquireError> {
         self.try_acquire_many_owned(weight)
     }
 
-    fn acquire(&self, weight: usize) -> Self::Future {
+    fn wait_for(&self, weight: usize) -> Self::Future {
         self.acquire_many_owned(weight)
     }
 
-    fn set_limit(&self, limit: usize) -> bool {
+    fn resize(&self, limit: usize) -> bool {
         Semaphore::set_limit(self, limit).is_ok()
     }
 
-    fn close(&self) {
+    fn end(&self) {
         Semaphore::close(self);
     }
 
@@ -80,23 +80,23 @@ impl Shell for Arc<Semaphore> {
     }
 }
 
-impl Shell for &'static LocalSemaphore {
+impl Shell for Rc<LocalSemaphore> {
     type Permit = LocalPermit<Self>;
     type Future = LocalAcquire<Self>;
 
-    fn try_acquire(&self, weight: usize) -> Result<Self::Permit, TryAcquireError> {
-        self.try_acquire_many(weight)
+    fn try_take(&self, weight: usize) -> Result<Self::Permit, TryAcquireError> {
+        self.try_acquire_many_owned(weight)
     }
 
-    fn acquire(&self, weight: usize) -> Self::Future {
-        self.acquire_many(weight)
+    fn wait_for(&self, weight: usize) -> Self::Future {
+        self.acquire_many_owned(weight)
     }
 
-    fn set_limit(&self, limit: usize) -> bool {
+    fn resize(&self, limit: usize) -> bool {
         LocalSemaphore::set_limit(self, limit).is_ok()
     }
 
-    fn close(&self) {
+    fn end(&self) {
         LocalSemaphore::close(self);
     }
 
@@ -113,11 +113,11 @@ fn trace(shell: &impl Shell, ops: &[Op]) -> Vec<String> {
     for op in ops {
         let mut seen = String::new();
         match *op {
-            Op::TryAcquire(weight) => match shell.try_acquire(weight) {
+            Op::TryAcquire(weight) => match shell.try_take(weight) {
                 Ok(permit) => permits.push(permit),
                 Err(error) => seen = format!("{error:?}"),
             },
-            Op::Acquire(weight) => futures.push(shell.acquire(weight)),
+            Op::Acquire(weight) => futures.push(shell.wait_for(weight)),
             Op::Poll(n, bell) if !futures.is_empty() => {
                 let at = n % futures.len();
                 let waker = Waker::from(Arc::clone(&bells[bell]));
@@ -134,8 +134,8 @@ fn trace(shell: &impl Shell, ops: &[Op]) -> Vec<String> {
             }
             Op::DropFuture(n) if !futures.is_empty() => drop(futures.swap_remove(n % futures.len())),
             Op::DropPermit(n) if !permits.is_empty() => drop(permits.swap_remove(n % permits.len())),
-            Op::SetLimit(limit) => seen = shell.set_limit(limit).to_string(),
-            Op::Close => shell.close(),
+            Op::SetLimit(limit) => seen = shell.resize(limit).to_string(),
+            Op::Close => shell.end(),
             _ => {}
         }
         let wakes: Vec<_> = bells.iter().map(|bell| bell.wakes()).collect();
@@ -156,7 +156,7 @@ proptest! {
     /// [LOCAL-2]; the shared one is checked against lists.
     #[test]
     fn any_sequence_of_calls_does_the_same_in_both_shells(limit in 1..7usize, ops in ops()) {
-        let local: &'static LocalSemaphore = Box::leak(Box::new(LocalSemaphore::new(limit)));
+        let local = Rc::new(LocalSemaphore::new(limit));
         prop_assert_eq!(trace(&local, &ops), trace(&Arc::new(Semaphore::new(limit)), &ops));
     }
 }

@@ -479,8 +479,9 @@ fn a_waker_that_panics_strands_nobody() {
 #[test]
 fn a_gauge_may_ask_the_budget() {
     let budget: Arc<OnceLock<MemoryBudget>> = Arc::default();
-    let this = Arc::clone(&budget);
+    let this = Arc::downgrade(&budget);
     let made = MemoryBudget::with_gauge(100 * MIB, move || {
+        let this = this.upgrade()?;
         let budget = this.get()?;
         Some(budget.in_use() + budget.typical() / MIB + budget.waiting() as u64)
     });
@@ -969,9 +970,10 @@ impl World {
         let instrument = Arc::new(Instrument::default());
         let others = 20 * MIB;
         instrument.used.store(others, SeqCst);
-        let gauge = Arc::clone(&instrument);
+        let gauge = Arc::downgrade(&instrument); // It has the budget, which has the gauge.
         let budget = MemoryBudget::builder(BUDGET)
             .gauge(move || {
+                let gauge = gauge.upgrade()?;
                 let used = gauge.used.load(SeqCst);
                 let mut last = gauge.last.lock().unwrap();
                 let in_use = gauge.budget.get().map_or(0, MemoryBudget::in_use);

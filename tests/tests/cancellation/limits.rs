@@ -61,8 +61,7 @@ pub(super) fn memory_exchanges() {
 pub(super) fn all_acquire() {
     each_step(2, one_place(), async |step| {
         // Both orders: of one it waits for the first, of the other for the second, with a permit of the first in hand.
-        let pair: &'static [Semaphore; 2] = Box::leak(Box::new([Semaphore::new(2), Semaphore::new(2)]));
-        let [a, b] = pair;
+        let [a, b] = &[Semaphore::new(2), Semaphore::new(2)];
         let left = || (a.waiting() + b.waiting(), a.in_use() + b.in_use());
         let first = taken(step, a.try_acquire_many(2), All((a, (b, 2))).acquire(), left).await;
         let second = taken(step, b.try_acquire_many(2), All((a, (b, 2))).acquire(), left).await;
