@@ -21,6 +21,7 @@
 //! | `cancel_keeps_grant` | a future dropped after its grant keeps the units | [GATE-3] |
 //! | `grant_once` | a release serves one waiter, however many fit | [GATE-4] |
 //! | `charge_plain` | a charge is a load and a store | [GATE-1] |
+//! | `rate_keys_plain` | keys are counted by a load and a store | [KEYRATE-1] |
 //! | `rate_plain` | a slot is taken by a load and a store | [SLOT-1] |
 //! | `memory_leaves_without_a_look` | who gives up in line does not look after those behind | [MEMORY-3] |
 //! | `memory_gives_back_without_a_look` | nor does who gives back | [MEMORY-3] |

@@ -1,14 +1,16 @@
-//! Rates, explored by loom: the swap that gives a slot to one, and the one that gives it back.
+//! Rates, explored by loom: the swap that gives a slot to one, the one that gives it back, and the count of keys.
 //!
-//! Seeded bug, as for the gate: `rate_plain`, a load and a store instead of the swap, breaks [SLOT-1].
+//! Seeded bugs, as for the gate: `rate_plain`, a load and a store instead of the swap, breaks [SLOT-1]; `rate_keys_plain`, the
+//! same of the count of keys, breaks [KEYRATE-1].
 
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loom::thread;
 
 use super::{three_threads, two_threads};
-use crate::{Rate, RateLimit};
+use crate::{KeyedRate, Rate, RateLimit};
 
 /// A limit of one a second, and the time that it is.
 fn one_a_second(burst: u64) -> (Arc<RateLimit>, Instant) {
@@ -87,5 +89,27 @@ fn loom_two_that_give_back_leave_no_slot_taken_twice() {
         let (mine, other) = (give(&limit), other.join().unwrap());
         let lost = [mine, other].iter().filter(|(_, is_back)| !is_back).map(|(at, _)| *at).max();
         assert_eq!(next(&limit, now), lost.map_or(Duration::ZERO, |at| at + Duration::from_secs(1)));
+    });
+}
+
+/// [KEYRATE-1]: the only place is an idle key's, which both new ones sweep out: one has it, and the count is exact at the end.
+#[test]
+fn loom_two_new_keys_share_one_place() {
+    two_threads(|| {
+        let start = Instant::now();
+        // The same hashes each time, or no two executions were alike.
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let limit = Arc::new(KeyedRate::with_hasher(Rate::per_second(1), 1, start, hasher));
+        limit.check_key(&0_u8, start).unwrap();
+        let later = start + Duration::from_secs(2);
+        let other = thread::spawn({
+            let limit = Arc::clone(&limit);
+            move || limit.check_key(&1, later).is_ok()
+        });
+        let mine = limit.check_key(&2, later).is_ok();
+        assert!(mine != other.join().unwrap(), "one place, and one of two has it");
+        assert_eq!(limit.len(), 1);
+        assert_eq!(limit.sweep(later + Duration::from_secs(2)), 1);
+        assert_eq!(limit.len(), 0, "as many are counted as there are");
     });
 }
