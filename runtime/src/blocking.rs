@@ -122,13 +122,18 @@ impl Slot {
 
 /// The pool of the runtime that this thread is inside of, if any.
 pub(crate) fn current() -> Option<Rc<Pool>> {
-    CURRENT.with(Cell::get)?.0.borrow().clone()
+    let slot = CURRENT.with(Cell::get)?;
+    let _inside = crate::task::enter();
+    slot.0.borrow().clone()
 }
 
 /// The workers of the runtime that this thread is inside of; `None` when that is at its end.
 fn here(what: &str) -> Option<Arc<Workers>> {
     match CURRENT.with(Cell::get) {
-        Some(slot) => slot.0.borrow().as_ref()?.workers(),
+        Some(slot) => {
+            let _inside = crate::task::enter();
+            slot.0.borrow().as_ref()?.workers()
+        }
         None => panic!("{what} outside a runtime: do it inside Runtime::block_on"),
     }
 }

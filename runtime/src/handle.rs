@@ -64,6 +64,7 @@ impl Handle {
     /// anteroom::block_on(async { assert!(anteroom::Handle::current().is_some()) });
     /// ```
     pub fn current() -> Option<Handle> {
+        let _inside = task::enter();
         crate::admission::current().map(|admission| Handle::new(admission.door()))
     }
 
@@ -176,6 +177,7 @@ impl Handle {
     /// });
     /// ```
     pub fn close(&self) {
+        let _inside = task::enter();
         match crate::admission::current().filter(|admission| admission.is_behind(self.door)) {
             Some(admission) => admission.close(),
             None => self.door.close(),
@@ -312,6 +314,7 @@ impl Future for Watch {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let door = self.door;
+        let _inside = task::enter();
         if door.watch_drain(&mut self.number, waker) {
             self.number = None;
             return Poll::Ready(());
@@ -365,7 +368,7 @@ impl fmt::Debug for Drain {
 }
 
 /// Runs `future` on this thread, which sleeps meanwhile; `None` if `timeout` was over first.
-fn wait<F: Future>(mut future: Pin<&mut F>, timeout: Option<Duration>) -> Option<F::Output> {
+pub(crate) fn wait<F: Future>(mut future: Pin<&mut F>, timeout: Option<Duration>) -> Option<F::Output> {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -254,6 +254,7 @@ fn here(asked: &str) -> ((&'static Home, &'static Local), &'static Admission) {
 /// # Panics
 /// Outside a runtime.
 pub fn holders() -> Holders {
+    let _inside = task::enter();
     let ((_, local), admission) = here("holders");
     let mut list = Vec::new();
     task::for_each_live(local, |known| {
@@ -276,6 +277,7 @@ pub fn holders() -> Holders {
 /// # Panics
 /// Outside a runtime.
 pub fn waiters() -> Waiters {
+    let _inside = task::enter();
     let (at, admission) = here("waiters");
     let mut list = Vec::new();
     admission.for_each_waiting(at, |waiter| {

@@ -106,6 +106,8 @@ pub use handle::{Ask, AskError, Drain, Handle};
 pub use holders::{Holder, Holders, Waiters, Waiting, holders, waiters};
 #[cfg(not(anteroom_loom))]
 pub use metrics::{LongPolls, Metrics, long_polls, metrics};
+#[cfg(all(feature = "stealing", not(anteroom_loom)))]
+pub use runtime::stealing::StealingRuntime;
 #[cfg(not(anteroom_loom))]
 pub use runtime::{Builder, Runtime, block_on};
 #[cfg(not(anteroom_loom))]

@@ -110,6 +110,7 @@ pub(crate) fn gather(admission: &Admission, local: &Local, driver: &Driver, pool
 /// # Panics
 /// Outside a runtime.
 pub fn metrics() -> Metrics {
+    let _inside = task::enter();
     let found = match (task::current(), admission::current(), blocking::current()) {
         (Some((_, local)), Some(admission), Some(pool)) => {
             driver::with(|driver| gather(admission, local, driver, &pool))
@@ -151,6 +152,7 @@ pub struct LongPolls {
 /// # Panics
 /// Outside a runtime.
 pub fn long_polls() -> Vec<LongPolls> {
+    let _inside = task::enter();
     let Some((_, local)) = task::current() else {
         panic!(
             "anteroom::long_polls was called outside a runtime: call it inside Runtime::block_on, or by a Handle"

@@ -14,6 +14,9 @@
 //! # Read next
 //! `scheduler/local.rs`, the loop.
 
+#[cfg(feature = "stealing")]
+pub(crate) mod stealing;
+
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -31,7 +34,7 @@ use crate::metrics::{Metrics, gather};
 use crate::scheduler::local::Scheduler;
 use crate::scheduler::watch::Watch;
 use crate::sync::Scope;
-use crate::task::{Entered, Local, Owner};
+use crate::task::{Entered, Home, Local, Owner};
 use crate::worst::{self, WorstCase};
 
 /// What a runtime is built with.
@@ -334,6 +337,24 @@ impl Builder {
         let home = owner.home();
         let entered = owner.enter();
         let local = home.local().expect("this thread has just become the owner");
+        let Parts { driver, pool, slot, admission, blocking } = self.open(home, local)?;
+        drop(entered);
+        let scheduler = Scheduler::new(home, local, admission);
+        Ok(Runtime {
+            scheduler,
+            driver,
+            pool,
+            slot,
+            admission,
+            blocking,
+            local,
+            is_entered: Cell::new(false),
+            owner,
+        })
+    }
+
+    /// Makes the parts of a runtime beside its tasks; the caller may touch `local`.
+    fn open(&self, home: &'static Home, local: &'static Local) -> io::Result<Parts> {
         let bounds = blocking::Bounds {
             threads: self.blocking_threads,
             queue: self.blocking_queue,
@@ -364,21 +385,18 @@ impl Builder {
         });
         let blocking = blocking::Slot::of(local);
         blocking.set(Some(pool.clone()));
-        drop(entered);
         Watch::of(local).open(self.long_polls.map(clock::nanos));
-        let scheduler = Scheduler::new(home, local, admission);
-        Ok(Runtime {
-            scheduler,
-            driver,
-            pool,
-            slot,
-            admission,
-            blocking,
-            local,
-            is_entered: Cell::new(false),
-            owner,
-        })
+        Ok(Parts { driver, pool, slot, admission, blocking })
     }
+}
+
+/// What a runtime has beside its tasks.
+struct Parts {
+    driver: Rc<Driver>,
+    pool: Rc<Pool>,
+    slot: &'static driver::Slot,
+    admission: &'static Admission,
+    blocking: &'static blocking::Slot,
 }
 
 /// The single-threaded runtime: everything runs on the thread that calls [`block_on`](Self::block_on).
@@ -407,7 +425,7 @@ pub struct Runtime {
 /// While it lives, this thread is inside the runtime.
 struct Inside<'a> {
     runtime: &'a Runtime,
-    _parts: (Entered<'a>, Scope<Admission>, Scope<driver::Slot>, Scope<blocking::Slot>),
+    _parts: (Entered<'a>, admission::Entered, Scope<driver::Slot>, Scope<blocking::Slot>),
 }
 
 impl Drop for Inside<'_> {

@@ -14,7 +14,9 @@
 #[cfg(not(anteroom_loom))]
 mod imp {
     pub(crate) use std::cell::Cell;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence};
+    #[cfg(feature = "stealing")]
+    pub(crate) use std::sync::atomic::{AtomicPtr as SlotPtr, AtomicUsize};
     pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now as yield_thread;
 
@@ -38,7 +40,9 @@ mod imp {
 #[cfg(anteroom_loom)]
 mod imp {
     pub(crate) use loom::cell::{Cell, UnsafeCell};
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+    #[cfg(feature = "stealing")]
+    pub(crate) use loom::sync::atomic::{AtomicPtr as SlotPtr, AtomicUsize};
     // What uses it is written before it is shared and not after, in a model: no step of any protocol.
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now as yield_thread;
@@ -74,6 +78,23 @@ macro_rules! scoped_local {
     };
 }
 pub(crate) use scoped_local;
+
+/// Declares thread-local [`Cell`]s, which need no destructor.
+macro_rules! thread_cells {
+    ($($(#[$doc:meta])* static $name:ident: $of:ty = $value:expr;)*) => {
+        #[cfg(not(anteroom_loom))]
+        std::thread_local! {
+            $($(#[$doc])* static $name: crate::sync::Cell<$of> = const { crate::sync::Cell::new($value) };)*
+        }
+        $(
+            #[cfg(anteroom_loom)]
+            loom::thread_local! {
+                $(#[$doc])* static $name: crate::sync::Cell<$of> = crate::sync::Cell::new($value);
+            }
+        )*
+    };
+}
+pub(crate) use thread_cells;
 
 /// While it lives, `key` names `value`; afterwards what it named before, so that runtimes can be nested.
 #[must_use]

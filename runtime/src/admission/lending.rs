@@ -44,7 +44,7 @@ use std::sync::Weak;
 use std::task::Waker;
 
 use super::{Admission, Door, SpawnWaiter, tell};
-use crate::sync::Cell;
+use crate::sync::{Cell, thread_cells};
 pub(crate) use crate::task::in_place::{LEVELS_MAX, Offer, Spawner};
 use crate::task::in_place::{Lender as InPlace, Spot as ParkedAt};
 use crate::task::waiter::Refused;
@@ -55,8 +55,6 @@ pub(crate) type Lender = InPlace<super::Key>;
 
 /// The part of admission that lends places.
 pub(super) struct Lending {
-    /// The child in place that is being polled now, the innermost.
-    pub(super) lender: Cell<Option<Lender>>,
     /// The offer that was made last.
     offer: Cell<Offer>,
     /// Whether one was taken in this round, and how many nobody took.
@@ -71,8 +69,7 @@ pub(super) struct Lending {
     polled: Polled,
     /// Places that are held by reservations: nobody knows whose they are.
     reserved: Cell<usize>,
-    /// Where the stack stood when the outermost child in place was polled, and how much it and those in it may take.
-    stack_base: Cell<usize>,
+    /// How much of a stack the outermost child in place and those in it may take.
     stack_max: Cell<usize>,
     /// The number of the last lending, and of the last one before this runtime.
     last: Cell<u64>,
@@ -84,7 +81,6 @@ pub(super) struct Lending {
 impl Lending {
     pub(super) fn new() -> Self {
         Self {
-            lender: Cell::new(None),
             offer: Cell::new(Offer { number: 1, round: 1 }),
             was_taken: Cell::new(false),
             wasted: Cell::new(0),
@@ -93,7 +89,6 @@ impl Lending {
             armed: Cell::new(None),
             polled: Polled::new(),
             reserved: Cell::new(0),
-            stack_base: Cell::new(0),
             stack_max: Cell::new(0),
             last: Cell::new(0),
             last_before: Cell::new(0),
@@ -133,6 +128,40 @@ impl Lending {
         let Offer { number, round } = self.offer.get();
         self.offer.set(Offer { number: number + 1, round });
         self.offer.get()
+    }
+}
+
+thread_cells! {
+    /// The child in place that is being polled on this thread, the innermost.
+    static LENDER: Option<Lender> = None;
+    /// Where the stack stood when the outermost was polled.
+    static STACK_BASE: usize = 0;
+}
+
+/// Polls a child in place, or does what else `f` is.
+pub(crate) fn lending<R>(f: impl FnOnce(&Cell<Option<Lender>>) -> R) -> R {
+    LENDER.with(|lender| {
+        if lender.get().is_none() {
+            STACK_BASE.with(|base| base.set(stack_here()));
+        }
+        f(lender)
+    })
+}
+
+/// While it lives, no child in place is being polled, of this runtime or of one around it.
+pub(super) struct Apart {
+    before: Option<Lender>,
+}
+
+impl Apart {
+    pub(super) fn begin() -> Self {
+        Self { before: LENDER.with(|lender| lender.replace(None)) }
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        LENDER.with(|lender| lender.set(self.before));
     }
 }
 
@@ -235,26 +264,14 @@ impl Admission {
     /// Where the spawn that is being polled is parked, if it waits.
     #[inline(always)]
     pub(crate) fn spot(&self, local: &Local) -> Option<Spot> {
-        let lender = self.lending.lender.get();
-        let stack = if lender.is_some() { stack_here().abs_diff(self.lending.stack_base.get()) } else { 0 };
+        let lender = LENDER.with(Cell::get);
+        let stack = if lender.is_some() { stack_here().abs_diff(STACK_BASE.with(Cell::get)) } else { 0 };
         Spot::here(local, lender, stack)
-    }
-
-    /// Notes where the stack stands, if no child in place is being polled yet.
-    pub(crate) fn note_stack(&self) {
-        if self.lending.lender.get().is_none() {
-            self.lending.stack_base.set(stack_here());
-        }
     }
 
     /// Whether a child that was spawned there could take the stack to its end.
     fn is_too_deep(&self, spot: Spot) -> bool {
         spot.level() >= LEVELS_MAX || spot.stack() >= self.lending.stack_max.get()
-    }
-
-    /// The child in place that is being polled.
-    pub(crate) fn lender(&self) -> &Cell<Option<Lender>> {
-        &self.lending.lender
     }
 
     /// Notes a limit for whose places somebody waits here; it knows whether it was, since it was last asked who waits.
@@ -270,8 +287,12 @@ impl Admission {
     /// Called when nothing is runnable: whether somebody was offered to run a child in its place, and is now.
     #[inline]
     pub(crate) fn unstick(&self, at: (&'static Home, &Local)) -> bool {
-        let waits = self.ledger.borrow().waiting() != 0 || !self.lending.limits.borrow().is_empty();
-        waits && self.offer(at)
+        self.is_wanted() && self.offer(at)
+    }
+
+    /// Whether anybody waits for a place, as far as it may be lent.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.ledger.borrow().waiting() != 0 || !self.lending.limits.borrow().is_empty()
     }
 
     #[cold]
@@ -368,6 +389,8 @@ impl Admission {
         });
         match mover.get() {
             Some(_) => polled.is_on.set(false),
+            // A team has nobody who would note whom it polls.
+            None if self.desk.home.team().is_some() => {}
             None => polled.begin(),
         }
         mover.get().is_some()

@@ -39,15 +39,16 @@ pub(crate) use anteroom_limiter::{Key, Ledger, Refusal};
 pub(crate) use anteroom_limiter::{OwnedPermit, Semaphore};
 
 use self::lending::Lending;
-pub(crate) use self::lending::Spot;
 #[cfg(not(anteroom_loom))]
 pub(crate) use self::lending::{Limit, Look, Offer, Spawner};
+pub(crate) use self::lending::{Spot, lending};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
 use crate::sync::{Scope, scoped_local};
 pub(crate) use crate::task::desk::Turned;
 use crate::task::desk::{Asked, Desk};
 use crate::task::waiter::{Granted, Refused, Waiter};
+use crate::task::waker::wake_quietly;
 use crate::task::{Home, Local, Place, quietly};
 
 /// A node of a waiting spawn, with its key in the ledger.
@@ -121,15 +122,23 @@ scoped_local! {
     static CURRENT: Admission;
 }
 
-/// Admission of the runtime that this thread is inside of, if any.
+/// Admission of the runtime that this thread is inside of, if any. Of a team, a thread must have entered for the time of a step,
+/// which who asks for both ([`task::current`](crate::task::current)) learns.
 #[inline(always)]
 pub(crate) fn current() -> Option<&'static Admission> {
     CURRENT.with(Cell::get)
 }
 
+/// While it lives, a thread finds the admission that it was made with.
+#[must_use]
+pub(crate) struct Entered {
+    _scope: Scope<Admission>,
+    _nothing_is_lent: lending::Apart,
+}
+
 /// Makes `admission` the current one until the guard is dropped.
-pub(crate) fn enter(admission: &'static Admission) -> Scope<Admission> {
-    Scope::enter(&CURRENT, admission)
+pub(crate) fn enter(admission: &'static Admission) -> Entered {
+    Entered { _scope: Scope::enter(&CURRENT, admission), _nothing_is_lent: lending::Apart::begin() }
 }
 
 impl Admission {
@@ -501,6 +510,6 @@ impl Admission {
 #[inline(always)]
 fn tell(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        quietly(|| waker.wake());
+        wake_quietly(waker);
     }
 }

@@ -117,7 +117,7 @@ impl<T> Drop for Sender<T> {
         quietly(|| drop(self.permit.take()));
         // Ordering: Release; pairs with the Acquire in `Workers::is_busy`.
         self.workers.unsent.fetch_sub(1, Ordering::Release);
-        self.workers.home.shared.inbox.call_attention();
+        self.workers.home.shared.call_attention();
     }
 }
 

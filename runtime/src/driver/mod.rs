@@ -29,6 +29,8 @@
 
 pub(crate) mod reactor;
 pub(crate) mod remote;
+#[cfg(feature = "stealing")]
+pub(crate) mod shared;
 mod system;
 #[cfg(target_os = "linux")]
 mod timerfd;
@@ -54,6 +56,7 @@ use crate::scheduler::Park;
 use crate::scheduler::inbox::Doorbell;
 use crate::sync::{Scope, scoped_local};
 use crate::task::body::CACHE_BYTES_IDLE;
+use crate::task::waker::{cloned, let_go, wake_quietly};
 use crate::task::{self, Home, Local};
 
 const BELL: Token = Token(usize::MAX);
@@ -78,6 +81,8 @@ const TRIM_EVERY_NS: u64 = 500_000_000;
 /// Reactor, wheel and clock of one runtime; the owner's alone.
 pub(crate) struct Driver {
     poll: RefCell<mio::Poll>,
+    /// The same, for as long as `poll` waits.
+    registry: mio::Registry,
     events: RefCell<Events>,
     reactor: RefCell<Reactor>,
     wheel: RefCell<Wheel>,
@@ -96,7 +101,11 @@ pub(crate) struct Driver {
     is_busy_outside: Box<dyn Fn() -> bool>,
     pub(crate) remote: &'static Remote,
     pub(crate) epoch: u32,
+    home: &'static Home,
     local: &'static Local,
+    /// Of a team, who waits here.
+    #[cfg(feature = "stealing")]
+    seat: shared::Seat,
 }
 
 /// What one driver holds at most.
@@ -161,10 +170,14 @@ impl Slot {
         let poll = mio::Poll::new()?;
         let bell = Arc::new(Bell(mio::Waker::new(poll.registry(), BELL)?));
         let registry = poll.registry().try_clone()?;
+        let own_registry = poll.registry().try_clone()?;
         let driver = Rc::new(Driver {
             #[cfg(target_os = "linux")]
             timer_fd: timerfd::TimerFd::new(poll.registry(), TIMER)?,
             poll: RefCell::new(poll),
+            registry: own_registry,
+            #[cfg(feature = "stealing")]
+            seat: shared::Seat::new(bell.clone()),
             events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
             reactor: RefCell::new(Reactor::default()),
             wheel: RefCell::new(Wheel::new()),
@@ -179,6 +192,7 @@ impl Slot {
             is_busy_outside,
             remote: self.remote,
             epoch: self.remote.open(registry),
+            home: self.remote.home(),
             local,
         });
         local.now_ns.set(0);
@@ -191,9 +205,7 @@ impl Slot {
     pub(crate) fn close(&self) {
         let mail = self.remote.close();
         let Some(driver) = self.driver.take() else { return };
-        for waker in mail.waits.into_values() {
-            task::quietly(|| waker.wake());
-        }
+        mail.waits.into_values().for_each(wake_quietly);
         driver.reactor.take().into_wakers().for_each(wake_both);
         // At the end of time all timers are due.
         driver.fire(u64::MAX);
@@ -209,6 +221,7 @@ impl Slot {
 #[inline]
 pub(crate) fn with<R>(f: impl FnOnce(&Driver) -> R) -> Option<R> {
     let slot = CURRENT.with(Cell::get)?;
+    let _inside = task::enter();
     slot.driver.borrow().as_deref().map(f)
 }
 
@@ -216,18 +229,13 @@ pub(crate) fn with<R>(f: impl FnOnce(&Driver) -> R) -> Option<R> {
 #[inline]
 pub(crate) fn with_own<R>(remote: &'static Remote, epoch: u32, f: impl FnOnce(&Driver) -> R) -> Option<R> {
     let slot = CURRENT.with(Cell::get).filter(|slot| std::ptr::eq(slot.remote, remote))?;
+    let _inside = task::enter();
     slot.driver.borrow().as_deref().filter(|driver| driver.epoch == epoch).map(f)
 }
 
 /// Wakes whoever waits for one source.
 fn wake_both((reader, writer): (Option<Waker>, Option<Waker>)) {
-    let wake = |waker: Option<Waker>| {
-        if let Some(waker) = waker {
-            task::quietly(|| waker.wake());
-        }
-    };
-    wake(reader);
-    wake(writer);
+    reader.into_iter().chain(writer).for_each(wake_quietly);
 }
 
 struct Bell(mio::Waker);
@@ -289,8 +297,11 @@ impl Driver {
         if self.wheel().len() >= self.limits.timers_max && !self.clock.is_paused() {
             return if deadline_ns <= self.clock.elapsed_ns() { Set::Due } else { Set::Full };
         }
-        let waker = waker.clone();
-        Set::Waits(self.wheel().insert(tick, waker))
+        let waker = cloned(waker);
+        let key = self.wheel().insert(tick, waker);
+        #[cfg(feature = "stealing")]
+        self.hurry(tick);
+        Set::Waits(key)
     }
 
     /// Whether a timer still waits; then `waker` is the one to wake.
@@ -302,7 +313,7 @@ impl Driver {
             Some(_) => {}
         }
         // The clone is the caller's code, and may move a paused clock.
-        let mut new = waker.clone();
+        let mut new = cloned(waker);
         let polled = match self.wheel().waker_mut(key) {
             None => Poll::Ready(()),
             Some(old) => {
@@ -310,31 +321,33 @@ impl Driver {
                 Poll::Pending
             }
         };
-        drop(new);
+        let_go(Some(new));
         polled
     }
 
     #[inline]
     pub(crate) fn cancel_timer(&self, key: TimerKey) {
         let waker = self.wheel().cancel(key);
-        drop(waker);
+        let_go(waker);
     }
 
     /// Begins to watch `source`, whose file is `fd`.
     pub(crate) fn register(&self, source: &mut dyn Source, fd: i32) -> io::Result<IoKey> {
         let max = self.limits.sources_max;
-        self.reactor().register(self.poll.borrow().registry(), source, fd, max)
+        self.reactor().register(&self.registry, source, fd, max)
     }
 
     pub(crate) fn deregister(&self, key: IoKey, source: &mut dyn Source) {
         // It fails only for a file that was closed behind our back, and then there is nothing to take away.
-        let _ = self.poll.borrow().registry().deregister(source);
+        let _ = self.registry.deregister(source);
         self.forget(key);
     }
 
     fn forget(&self, key: IoKey) {
         let wakers = self.reactor().remove(key);
-        drop(wakers);
+        let (reader, writer) = wakers.unwrap_or_default();
+        let_go(reader);
+        let_go(writer);
     }
 
     /// Ready when it is worth trying; else `cx`'s waker is woken at the next edge.
@@ -345,10 +358,15 @@ impl Driver {
             Look::Ready => Poll::Ready(()),
             Look::Watched => Poll::Pending,
             Look::Unwatched => {
-                let waker = cx.waker().clone();
-                let old = self.reactor().watch(key, direction, waker);
-                drop(old);
-                Poll::Pending
+                let waker = cloned(cx.waker());
+                // An edge may have come while the waker was cloned.
+                let mut reactor = self.reactor();
+                let look = reactor.look(key, direction, &waker);
+                let old =
+                    if look == Look::Ready { Some(waker) } else { reactor.watch(key, direction, waker) };
+                drop(reactor);
+                let_go(old);
+                if look == Look::Ready { Poll::Ready(()) } else { Poll::Pending }
             }
         }
     }
@@ -388,14 +406,16 @@ impl Driver {
         loop {
             let due = self.wheel().pop_due();
             let Some(waker) = due else { break };
-            task::quietly(|| waker.wake());
+            wake_quietly(waker);
         }
     }
 
     /// One system call: takes the events, waiting for them at most `timeout`, and wakes whom they concern.
     fn system_turn(&self, timeout: Option<Duration>) {
         let mut events = self.events.borrow_mut();
-        let result = self.poll.borrow_mut().poll(&mut events, timeout);
+        // A team's other threads go on meanwhile; whoever comes to look in that time finds the seat taken.
+        let mut wait = || self.poll.borrow_mut().poll(&mut events, timeout);
+        let result = if timeout == Some(Duration::ZERO) { wait() } else { task::outside(wait) };
         match result {
             Ok(()) => {}
             // A signal; the loop comes back if there is still nothing to do.
@@ -482,45 +502,18 @@ impl Park for Driver {
             self.system_turn(Some(Duration::ZERO));
             self.last_system_turn_ns.set(now_ns);
         }
-        let since_look_ns = now_ns.saturating_sub(self.last_look_ns.replace(now_ns));
-        let polls_max = match self.polls_max.get() {
-            polls if since_look_ns > LOOK_EVERY_NS => (polls / 4).max(1),
-            polls if since_look_ns < LOOK_EVERY_NS / 4 => (polls * 2).min(POLLS_MAX),
-            polls => polls,
-        };
-        self.polls_max.set(polls_max);
-        polls_max
+        self.look_at_clock(now_ns)
     }
 
     fn park(&self, may_wait: &dyn Fn() -> bool) {
         if self.clock.is_paused() {
             return self.park_paused(may_wait);
         }
-        let next = self.wheel().next();
-        let mut left_ns = u64::MAX;
-        let timeout = match next {
-            None => self.timeout_until(None, 0),
-            Some(tick) => {
-                let (deadline_ns, now_ns) = (self.time_of_ns(tick), self.clock.elapsed_ns());
-                if deadline_ns <= now_ns {
-                    return self.fire(now_ns);
-                }
-                left_ns = deadline_ns - now_ns;
-                self.timeout_until(Some(deadline_ns), now_ns)
-            }
-        };
-        let later = if left_ns > TRIM_BEFORE_NS { self.trim() } else { None };
+        let Some(timeout) = self.timeout() else { return };
         if !may_wait() {
             return;
         }
-        self.system_turn(match (later, timeout) {
-            (Some(later), Some(timeout)) => Some(later.min(timeout)),
-            (later, timeout) => later.or(timeout),
-        });
-        let now_ns = self.clock.elapsed_ns();
-        self.last_look_ns.set(now_ns);
-        self.last_system_turn_ns.set(now_ns);
-        self.fire(now_ns);
+        self.wait(timeout);
     }
 
     fn collect(&self) {
@@ -559,10 +552,55 @@ impl Park for Driver {
 }
 
 impl Driver {
+    /// How long to wait for the next timer, with what is due fired instead: then it is `None`.
+    fn timeout(&self) -> Option<Option<Duration>> {
+        let next = self.wheel().next();
+        let mut left_ns = u64::MAX;
+        let timeout = match next {
+            None => self.timeout_until(None, 0),
+            Some(tick) => {
+                let (deadline_ns, now_ns) = (self.time_of_ns(tick), self.clock.elapsed_ns());
+                if deadline_ns <= now_ns {
+                    self.fire(now_ns);
+                    return None;
+                }
+                left_ns = deadline_ns - now_ns;
+                self.timeout_until(Some(deadline_ns), now_ns)
+            }
+        };
+        let later = if left_ns > TRIM_BEFORE_NS { self.trim() } else { None };
+        Some(match (later, timeout) {
+            (Some(later), Some(timeout)) => Some(later.min(timeout)),
+            (later, timeout) => later.or(timeout),
+        })
+    }
+
+    /// After how many polls the clock is to be read again, which says `now_ns` now.
+    fn look_at_clock(&self, now_ns: u64) -> u32 {
+        let since_look_ns = now_ns.saturating_sub(self.last_look_ns.replace(now_ns));
+        let polls_max = match self.polls_max.get() {
+            polls if since_look_ns > LOOK_EVERY_NS => (polls / 4).max(1),
+            polls if since_look_ns < LOOK_EVERY_NS / 4 => (polls * 2).min(POLLS_MAX),
+            polls => polls,
+        };
+        self.polls_max.set(polls_max);
+        polls_max
+    }
+
+    /// Waits for events and fires what is due after that.
+    fn wait(&self, timeout: Option<Duration>) {
+        self.system_turn(timeout);
+        let now_ns = self.clock.elapsed_ns();
+        self.last_look_ns.set(now_ns);
+        self.last_system_turn_ns.set(now_ns);
+        self.fire(now_ns);
+    }
+
     /// Gives back what a burst has left, before a wait that may be long. Cheap when there is nothing, and rare when not:
     /// whoever is woken at once and waits again has not been idle. If it is too early, after how long it is not.
     fn trim(&self) -> Option<Duration> {
         self.local.cache.trim(CACHE_BYTES_IDLE);
+        self.local.table.take_returned(self.home);
         let given_back = self.local.cache.given_back();
         if given_back < TRIM_FROM_BYTES && !self.local.table.is_worth_a_trim() {
             return None;
@@ -584,8 +622,7 @@ impl Driver {
     #[cfg(unix)]
     fn rearm(&self, key: IoKey, fd: i32) {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        let poll = self.poll.borrow();
         // It fails if the file was closed meanwhile; then a letter to forget it follows.
-        let _ = poll.registry().reregister(&mut mio::unix::SourceFd(&fd), Reactor::token(key), interest);
+        let _ = self.registry.reregister(&mut mio::unix::SourceFd(&fd), Reactor::token(key), interest);
     }
 }

@@ -49,6 +49,11 @@ impl Remote {
         Self { home, mail: Mutex::new(Mail::default()) }
     }
 
+    /// Whose it is.
+    pub(super) fn home(&self) -> &'static Home {
+        self.home
+    }
+
     /// Begins an epoch, for a driver that has just been made.
     pub(super) fn open(&self, registry: mio::Registry) -> u32 {
         let mut mail = lock(&self.mail);
@@ -82,7 +87,7 @@ impl Remote {
         }
         let posted = letter(&mut mail);
         drop(mail);
-        self.home.shared.inbox.call_attention();
+        self.home.shared.call_attention();
         Some(posted)
     }
 

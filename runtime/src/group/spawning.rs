@@ -28,7 +28,8 @@ use crate::spawn::within::{Waits, Within, poll_held};
 use crate::spawn::{
     Spawn, SpawnError, SpawnLocal, TrySpawnError, here, spawn_at, spawn_local_at, try_spawn_at,
 };
-use crate::task::{JoinHandle, Local, Site, WaitsFor, quietly, waits_for};
+use crate::task::waker::cloned;
+use crate::task::{self, JoinHandle, Local, Site, WaitsFor, quietly, waits_for};
 
 /// The place of one future in its group.
 pub(super) struct Seat<T: 'static> {
@@ -176,6 +177,7 @@ pin_project! {
 
 impl<S: Front<T>, T> Joining<'_, S, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SpawnError>> {
+        let _inside = task::enter();
         loop {
             match self.stage {
                 Stage::Asks => {
@@ -254,7 +256,7 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
     /// With what it waits for a place of the group.
     fn parked(self: Pin<&mut Self>, local: &Local, admission: &Admission, cx: &Context<'_>) -> Parked {
         Parked {
-            waker: Cell::new(Some(cx.waker().clone())),
+            waker: Cell::new(Some(cloned(cx.waker()))),
             door: admission.door(),
             spot: admission.spot(local),
             bytes: self.project().spawn.bytes_in_place(),
@@ -295,7 +297,7 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
             let mut coming = Coming {
                 spawner: admission.spot(at.1).map(Spot::spawner),
                 is_in_line: self.spawn.is_in_line(),
-                waker: Some(cx.waker().clone()),
+                waker: Some(cloned(cx.waker())),
             };
             *self.as_mut().project().stage = Stage::Coming(seat);
             let is_open = self.shared.still(seat, &mut coming);
@@ -506,6 +508,7 @@ where
     F: Future<Output = T> + Send + 'static,
     T: Send + 'static,
 {
+    let _inside = task::enter();
     let (at, admission) = here();
     let seat = match shared.try_seat(admission.spot(at.1).map(Spot::spawner)) {
         Ok(seat) => seat,

@@ -108,6 +108,7 @@ impl<T: Send + 'static> Future for Ask<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = cx.waker().clone();
         let Some(slip) = &self.slip else {
+            let _inside = task::enter();
             if self.door.is_here() {
                 return Poll::Ready(Ok((self.question)()));
             }

@@ -72,9 +72,14 @@ impl<T: Send> Inbox<T> {
 
     /// Tells the owner to look at everything rare.
     pub(crate) fn call_attention(&self) {
+        self.note_attention();
+        self.ring();
+    }
+
+    /// As above, where the caller sees to it that somebody looks.
+    pub(crate) fn note_attention(&self) {
         // Ordering: Release; pairs with the Acquire swap in `take_attention`.
         self.attention.store(true, Ordering::Release);
-        self.ring();
     }
 
     #[inline]
@@ -90,8 +95,9 @@ impl<T: Send> Inbox<T> {
         }
     }
 
+    /// Rings, whether or not anybody sleeps.
     #[cold]
-    fn ring_sleeper(&self) {
+    pub(crate) fn ring_sleeper(&self) {
         let doorbell = lock(&self.doorbell).clone();
         if let Some(doorbell) = doorbell {
             doorbell.ring();

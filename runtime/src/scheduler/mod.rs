@@ -1,10 +1,17 @@
 //! Who is polled next, and when a thread sleeps.
 //!
-//! The single-threaded loop is `local.rs`; how other threads reach it is `inbox.rs`. Neither knows what a socket or a timer
-//! is: the [`Park`] trait stands between. `watch.rs` tells which polls were long.
+//! The single-threaded loop is `local.rs`; how other threads reach it is `inbox.rs`. The loop of a worker among others is
+//! `stealing.rs`, with its run queue `ring.rs`, and when it sleeps, `idle.rs`. None knows what a socket or a timer is: the
+//! [`Park`] trait stands between, or [`TeamPark`]. `watch.rs` tells which polls were long.
 
+#[cfg(feature = "stealing")]
+pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod local;
+#[cfg(feature = "stealing")]
+pub(crate) mod ring;
+#[cfg(all(feature = "stealing", not(anteroom_loom)))]
+pub(crate) mod stealing;
 pub(crate) mod watch;
 
 /// What a loop does when it has looked at its tasks: one turn of whatever brings events from outside.
@@ -20,5 +27,27 @@ pub(crate) trait Park {
     fn park(&self, may_wait: &dyn Fn() -> bool);
 
     /// Looks at what other threads left for it.
+    fn collect(&self);
+}
+
+/// As [`Park`], for several threads, of which one at a time waits; each call takes the key for itself.
+#[cfg(feature = "stealing")]
+pub(crate) trait TeamPark {
+    /// As [`Park::turn`]; nothing while somebody waits here.
+    fn turn(&self) -> u32;
+
+    /// The time by its clock.
+    fn now_ns(&self) -> u64;
+
+    /// Takes the one seat, if it is free.
+    fn try_sit(&self) -> bool;
+
+    /// Waits until something happens, or for so long; who calls has the seat, and keeps it.
+    fn sit(&self, at_most: Option<std::time::Duration>);
+
+    /// Gives the seat back.
+    fn leave(&self);
+
+    /// As [`Park::collect`].
     fn collect(&self);
 }

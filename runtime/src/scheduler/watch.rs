@@ -65,8 +65,14 @@ impl Watch {
         }
     }
 
+    /// From how long on polls are counted.
+    #[cfg(all(feature = "stealing", not(anteroom_loom)))]
+    pub(super) fn threshold_ns(&self) -> Option<u64> {
+        self.threshold_ns.get()
+    }
+
     #[cold]
-    fn count(&self, local: &Local, site: SiteId, took_ns: u64) {
+    pub(super) fn count(&self, local: &Local, site: SiteId, took_ns: u64) {
         let mut by_site = self.by_site.borrow_mut();
         let at = by_site.iter().position(|&(of, _)| of == site).unwrap_or_else(|| {
             by_site.push((site, Counted { site: local.sites.place(site), polls: 0, longest_ns: 0 }));

@@ -16,9 +16,10 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::{SpawnError, here};
-use crate::admission::{Admission, Door, Key, Refusal, SpawnWaiter};
+use crate::admission::{Admission, Door, Key, Refusal, SpawnWaiter, lending};
 use crate::task::in_place::finished;
 use crate::task::waiter::{Ended, Entry, Recycle};
+use crate::task::waker::{cloned, let_go};
 use crate::task::{
     self, Header, Home, JoinHandle, Local, Place, Plant, Seed, Site, Terms, WaitsFor, quietly, waits_for,
 };
@@ -84,6 +85,7 @@ impl<S: Seed> Asking<S> {
         shared: bool,
         cx: &Context<'_>,
     ) -> Poll<Result<Granted, SpawnError>> {
+        let _inside = task::enter();
         if !self.entry.is_fresh() {
             // A place that was got for nothing would never come back, so this comes before anything is asked for.
             let door = self.door;
@@ -122,7 +124,7 @@ impl<S: Seed> Asking<S> {
         let mut unused = None;
         if let Err(Refusal::Full | Refusal::Queued) = admitted {
             // The clone is the caller's code and may change who fits, so the question is asked again after it.
-            let waker = cx.waker().clone();
+            let waker = cloned(cx.waker());
             admitted = admission.try_admit(at, terms.bytes);
             if let Err(Refusal::Full | Refusal::Queued) = admitted {
                 if !admission.may_wait() {
@@ -150,6 +152,7 @@ impl<S: Seed> Asking<S> {
 
     /// Takes back what was never asked for, or asks for it at once.
     pub(crate) fn try_now(self: Pin<&mut Self>) -> Result<Granted, (S, Refusal)> {
+        let _inside = task::enter();
         let terms = self.terms();
         let this = self.project();
         let refusal = match this.door {
@@ -167,11 +170,13 @@ impl<S: Seed> Asking<S> {
 
     /// Whose place it waits for, or has got; it was polled.
     pub(crate) fn door(&self) -> Door {
+        let _inside = task::enter();
         self.door.unwrap_or_else(|| here().1.door())
     }
 
     /// Ends the wait: afterwards the seed is the frame's again, or what it was admitted with is returned.
     pub(crate) fn leave(self: Pin<&mut Self>) -> Option<Granted> {
+        let _inside = task::enter();
         match self.project().entry.cancel()? {
             Ok((waiter, waker)) => {
                 if let Some(waiter) = waiter {
@@ -179,7 +184,7 @@ impl<S: Seed> Asking<S> {
                     admission.cancel(at, waiter);
                 }
                 // Its drop is the caller's code: it comes last, with nothing left to do.
-                drop(waker);
+                let_go(waker);
                 None
             }
             Err(Ended::Refused(_, waiter)) => {
@@ -208,6 +213,10 @@ impl<P: Plant> Asking<P> {
     /// As [`poll`](Self::poll), for what becomes a task.
     #[inline(always)]
     pub(crate) fn poll_task(mut self: Pin<&mut Self>, shared: bool, cx: &mut Context<'_>) -> Poll<Told<P>> {
+        let _inside = task::enter();
+        if !shared {
+            assert_alone();
+        }
         if !self.entry.is_fresh() {
             return self.poll_on(cx).map_ok(|granted| handle::<P>(granted));
         }
@@ -251,6 +260,7 @@ impl<P: Plant> Asking<P> {
 
     /// Runs the child in the spawner's place, if that may be lent now; it is fresh.
     pub(crate) fn poll_lent(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<Told<P>>> {
+        let _inside = task::enter();
         let (at, admission) = here();
         let waiter = admission.lend_at_once(at.1, self.bytes_in_place())?;
         let this = self.as_mut().project();
@@ -314,9 +324,8 @@ impl<P: Plant> Asking<P> {
             self.stop();
             return Poll::Ready(Err(SpawnError::Closed));
         };
-        admission.note_stack();
         let entry = self.as_mut().project().entry;
-        let result = ready!(entry.poll_in_place(waiter, admission.lender(), cx));
+        let result = ready!(lending(|lender| entry.poll_in_place(waiter, lender, cx)));
         admission.end_lending(at, waiter);
         Poll::Ready(Ok(Some(finished::<P>(at, self.site, result))))
     }
@@ -339,6 +348,7 @@ impl<P: Plant> Asking<P> {
 
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
+        let _inside = task::enter();
         if let Some(granted) = self.as_mut().leave() {
             handle::<P>(granted).abort();
         }
@@ -408,6 +418,16 @@ fn recycle(waiter: Recycle<Key>) {
         let (_, admission) = here();
         admission.recycle(waiter);
     }
+}
+
+/// What is not `Send` stays on its thread, and the tasks of several workers do not.
+fn assert_alone() {
+    let is_alone = task::current().is_none_or(|(home, _)| home.team().is_none());
+    assert!(
+        is_alone,
+        "spawn_local in a work-stealing runtime, whose tasks move between threads: spawn what is Send, or build the \
+         single-threaded runtime with Builder::build"
+    );
 }
 
 /// Where a thread is inside of a runtime.

@@ -213,6 +213,7 @@ pub(crate) fn try_spawn_at<F: Future>(
     future: F,
     site: task::Site,
 ) -> Result<JoinHandle<F::Output>, TrySpawnError<F>> {
+    let _inside = task::enter();
     let (at, admission) = here();
     let bytes = counted_bytes::<F>();
     match admission.try_admit(at, bytes) {
@@ -251,6 +252,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    let _inside = task::enter();
     let (at, admission) = here();
     let bytes = counted_bytes::<F>();
     match admission.try_admit_service(at, bytes) {

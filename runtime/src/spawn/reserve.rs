@@ -154,6 +154,7 @@ impl Future for Reserve {
     type Output = Result<Reservation, SpawnError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _inside = task::enter();
         let mut asking = self.project().asking;
         let _a_place = ready!(asking.as_mut().poll(true, cx))?;
         Poll::Ready(Ok(Reservation::of(&asking)))
@@ -207,6 +208,7 @@ impl Reservation {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let _inside = task::enter();
         let (at, admission) = here();
         if admission.is_ending() || !self.door.is_some_and(|door| admission.is_behind(door)) {
             return Err(TrySpawnError::new(future, Refusal::Closed));
@@ -228,6 +230,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let Some(door) = self.door.take() else { return };
+        let _inside = task::enter();
         match inside() {
             Some((at, admission)) if admission.is_behind(door) => admission.release_reserved(at, self.bytes),
             _ => door.release([1, self.bytes]),

@@ -229,6 +229,12 @@ impl Cache {
         self.given_back.get()
     }
 
+    /// What another cache gave back.
+    #[cfg(feature = "stealing")]
+    pub(super) fn note_given_back(&self, bytes: usize) {
+        self.given_back.set(self.given_back.get().saturating_add(bytes));
+    }
+
     pub(crate) fn forget_given_back(&self) {
         self.given_back.set(0);
     }

@@ -289,7 +289,7 @@ impl<K: Copy + Send> Desk<K> {
             }
             waiter.next.set(state.returned.replace(waiter));
         }
-        self.home.shared.inbox.call_attention();
+        self.home.shared.call_attention();
     }
 }
 
@@ -374,6 +374,9 @@ impl<K: Copy + Send> Door<K> {
 
     /// Whether this thread is the one that the runtime runs on, whatever it is inside of.
     pub(crate) fn is_of_this_thread(&self) -> bool {
+        if let Some(team) = self.desk.home.team() {
+            return team.is_of_this_thread() && lock(&self.desk.state).is(self.epoch);
+        }
         let state = lock(&self.desk.state);
         state.is(self.epoch) && state.thread == Some(std::thread::current().id())
     }
@@ -400,7 +403,7 @@ impl<K: Copy + Send> Door<K> {
             // Ordering: Relaxed; under the lock, see `has_arrivals`.
             self.desk.has_arrivals.store(true, Ordering::Relaxed);
         }
-        self.desk.home.shared.inbox.call_attention();
+        self.desk.home.shared.call_attention();
         Ok(())
     }
 
@@ -416,7 +419,7 @@ impl<K: Copy + Send> Door<K> {
             // The next that the owner is asked for a place looks here first.
             self.desk.has_arrivals.store(true, Ordering::Relaxed);
         }
-        self.desk.home.shared.inbox.call_attention();
+        self.desk.home.shared.call_attention();
     }
 
     /// Gives units back that no task holds, from a thread that is not the owner.
@@ -430,7 +433,7 @@ impl<K: Copy + Send> Door<K> {
                 *sum += more;
             }
         }
-        self.desk.home.shared.inbox.call_attention();
+        self.desk.home.shared.call_attention();
     }
 
     /// Has `errand` run by the owner between two polls; given back if too many wait, or if the runtime is gone.
@@ -445,7 +448,7 @@ impl<K: Copy + Send> Door<K> {
             }
             state.errands.push(errand);
         }
-        self.desk.home.shared.inbox.call_attention();
+        self.desk.home.shared.call_attention();
         Ok(())
     }
 
@@ -471,7 +474,7 @@ impl<K: Copy + Send> Door<K> {
             }
         };
         drop(old);
-        self.desk.home.shared.inbox.call_attention();
+        self.desk.home.shared.call_attention();
         false
     }
 

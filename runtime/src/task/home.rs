@@ -12,7 +12,8 @@
 //!
 //! # Invariants
 //! - [HOME-1] `Local` is reached only through [`Home::local`] and [`current`], on the thread that holds the [`Owner`] and
-//!   while its [`Entered`] lives; neither is `Send`, and there is one `Owner` a home.
+//!   while its [`Entered`] lives; neither is `Send`, and there is one `Owner` a home. Of a home that several threads share,
+//!   on the thread that holds its key ([TEAM-1]).
 //! - [HOME-2] A reference to `Local` is used within the call that got it, or kept by a part of the runtime that holds the
 //!   `Owner` and is used inside `Entered` only; it could outlast both.
 //!
@@ -83,6 +84,9 @@ impl Hasher for Mixed {
 /// What any thread may touch.
 pub(crate) struct Shared {
     pub(crate) inbox: Inbox<&'static Header>,
+    /// The threads that share this home, where there are several.
+    #[cfg(feature = "stealing")]
+    team: std::sync::OnceLock<Team>,
     /// Wakers of handles that were polled away from the owner, by header; at most one a handle.
     joins: Mutex<Wakers>,
 }
@@ -115,7 +119,12 @@ static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
 impl Home {
     fn leak() -> &'static Home {
         Box::leak(Box::new(Home {
-            shared: Shared { inbox: Inbox::new(INBOX_ITEMS), joins: Mutex::new(Wakers::default()) },
+            shared: Shared {
+                inbox: Inbox::new(INBOX_ITEMS),
+                #[cfg(feature = "stealing")]
+                team: std::sync::OnceLock::new(),
+                joins: Mutex::new(Wakers::default()),
+            },
             local: Local {
                 queue: Queue::new(),
                 table: Table::new(),
@@ -137,6 +146,47 @@ impl Home {
     }
 }
 
+#[cfg(feature = "stealing")]
+impl Home {
+    /// A home for so many workers, which no thread owns: whoever holds its key may touch its local half.
+    pub(super) fn leak_for_team(workers: usize) -> &'static Home {
+        let home = Home::leak();
+        let is_new = home.shared.team.set(Team::new(home, workers)).is_ok();
+        debug_assert!(is_new);
+        home
+    }
+
+    /// The threads that share it; `None` if it has an owner.
+    #[inline(always)]
+    pub(crate) fn team(&self) -> Option<&Team> {
+        self.shared.team.get()
+    }
+
+    /// Its address as the headers of its tasks note it.
+    pub(super) fn tagged(&'static self) -> *mut Home {
+        std::ptr::from_ref(self).cast_mut().map_addr(|address| address | usize::from(self.team().is_some()))
+    }
+}
+
+/// The address of a home, whatever its kind.
+#[cfg(feature = "stealing")]
+pub(super) const fn untagged(address: usize) -> usize {
+    address & !1
+}
+
+/// Whether a header notes a team's home: no thread's [`current`] home is like that, so that its tasks never take the path of
+/// an owner.
+#[cfg(feature = "stealing")]
+pub(super) const fn is_tagged(address: usize) -> bool {
+    address & 1 != 0
+}
+
+/// Makes `home` the current one; which was before.
+#[cfg(feature = "stealing")]
+pub(super) fn set_current(home: Option<&'static Home>) -> Option<&'static Home> {
+    CURRENT.with(|current| current.replace(home))
+}
+
 /// The home of the runtime that this thread is inside of, if any.
 #[inline(always)]
 pub(crate) fn current() -> Option<(&'static Home, &'static Local)> {
@@ -144,7 +194,121 @@ pub(crate) fn current() -> Option<(&'static Home, &'static Local)> {
     Some((home, &home.local))
 }
 
+#[cfg(feature = "stealing")]
+use super::team::Team;
+#[cfg(feature = "stealing")]
+pub(crate) use super::team::{budget, enter, outside, polled_here};
+#[cfg(not(feature = "stealing"))]
+pub(crate) use alone::*;
+
+/// Where no home is shared, nothing is left of all that.
+#[cfg(not(feature = "stealing"))]
+mod alone {
+    use super::{Cell, Header, Home, current};
+    use core::task::Waker;
+
+    /// Nobody.
+    pub(crate) enum Team {}
+
+    impl Team {
+        pub(crate) fn publish(&self, _: &'static Header) {
+            match *self {}
+        }
+
+        pub(crate) fn take_returned(&self, _: impl FnMut(&'static Header)) {
+            match *self {}
+        }
+
+        pub(crate) fn is_of_this_thread(&self) -> bool {
+            match *self {}
+        }
+    }
+
+    impl Home {
+        #[inline(always)]
+        pub(crate) fn team(&self) -> Option<&Team> {
+            None
+        }
+
+        #[inline(always)]
+        pub(in super::super) fn tagged(&'static self) -> *mut Home {
+            std::ptr::from_ref(self).cast_mut()
+        }
+
+        #[inline(always)]
+        pub(in super::super) fn cache<'a>(&self, local: &'a super::Local) -> &'a super::Cache {
+            &local.cache
+        }
+    }
+
+    #[inline(always)]
+    pub(in super::super) const fn untagged(address: usize) -> usize {
+        address
+    }
+
+    #[inline(always)]
+    pub(in super::super) const fn is_tagged(_: usize) -> bool {
+        false
+    }
+
+    /// Nothing: a thread is inside of its runtime all the time that it runs it.
+    #[must_use]
+    pub(crate) struct Inside;
+
+    #[inline(always)]
+    pub(crate) fn enter() -> Inside {
+        Inside
+    }
+
+    /// Runs `f`.
+    #[inline(always)]
+    pub(crate) fn outside<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+
+    /// What is left for the task that is being polled on this thread.
+    #[inline(always)]
+    pub(in super::super) fn budget() -> Option<&'static Cell<u32>> {
+        Some(&current()?.1.budget)
+    }
+
+    /// The task that is being polled on this thread.
+    #[inline(always)]
+    pub(in super::super) fn polled_here() -> Option<&'static Header> {
+        current()?.1.current.get()
+    }
+
+    /// What a header of a team does; there is none.
+    impl Header {
+        pub(in super::super) fn wake_shared(&'static self, _: u32) {}
+        pub(in super::super) fn abort_shared(&'static self) {}
+        pub(in super::super) fn give_back_shared(&'static self) {}
+        pub(in super::super) fn detach_shared(&'static self) -> bool {
+            false
+        }
+        pub(in super::super) fn watch_shared(&'static self, _: &Waker) -> bool {
+            false
+        }
+        pub(in super::super) fn is_of_this_team(&'static self) -> bool {
+            false
+        }
+        pub(in super::super) fn cache_here(&'static self) -> Option<&'static super::Cache> {
+            None
+        }
+    }
+}
+
 impl Shared {
+    /// Tells the owner, or some thread of the team, to look at everything rare.
+    pub(crate) fn call_attention(&self) {
+        #[cfg(feature = "stealing")]
+        if let Some(team) = self.team.get() {
+            self.inbox.note_attention();
+            return team.notify();
+        }
+        self.inbox.call_attention();
+    }
+
     /// Asks the owner of `task` for `bits`, from any thread. Never fails; allocates nothing.
     pub(super) fn post(&'static self, task: &'static Header, bits: u32) {
         if seeded("wake_plain") && task.foreign.load(Ordering::Relaxed) & bits == bits {
@@ -295,6 +459,9 @@ impl Header {
 
     #[cold]
     fn wake_foreign(&'static self, generation: u32) {
+        if self.is_shared() {
+            return self.wake_shared(generation);
+        }
         // The load cannot be older than the task: whoever holds its waker got it after the state was stored.
         if self.snapshot().generation() == generation {
             // Without a home there is no task, and the generation was the first of all.

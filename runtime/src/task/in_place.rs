@@ -41,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::state::{Action, Event, Phase};
 use super::vtable::{Payload, VTable, store};
 use super::waiter::{Entry, Stage, Waiter};
-use super::{Header, Home, Local, Marks, Place, Plant, Site};
+use super::{Header, Home, Local, Marks, Place, Plant, Site, outside};
 use crate::sync::Cell;
 
 /// How many children may run in place, each in the frame of the one before. Each is a poll within a poll, on the stack of
@@ -181,11 +181,11 @@ impl<K> Spot<K> {
 
     /// Whether its task has a place, and a child that was spawned here may run in it now.
     pub(crate) fn may_lend(&self) -> bool {
-        if !self.is_alive() || self.task.marks.get().place() != Place::Task {
+        if !self.is_alive() || self.task.marks().place() != Place::Task {
             return false;
         }
         match self.inside {
-            None => !self.task.marks.get().lends(),
+            None => !self.task.marks().lends(),
             Some(lender) => lender.node().is_some_and(|node| !node.is_lent_on.get()),
         }
     }
@@ -203,7 +203,7 @@ impl<K> Spot<K> {
     /// Marks whether a child runs on top of it.
     fn set_lent(&self, is_lent: bool) {
         match self.inside {
-            None if self.is_alive() => self.task.marks.set(self.task.marks.get().with_lends(is_lent)),
+            None if self.is_alive() => self.task.set_marks(self.task.marks().with_lends(is_lent)),
             None => {}
             Some(lender) => {
                 if let Some(node) = lender.node() {
@@ -225,7 +225,7 @@ impl Spawner {
     /// Whether it is a task of the runtime that this thread is inside of, and all that it is known to wait for is room or
     /// other tasks.
     pub(crate) fn is_stuck(self) -> bool {
-        let is_it = self.task.local().is_some() && self.task.snapshot().generation() == self.generation;
+        let is_it = self.task.is_here() && self.task.snapshot().generation() == self.generation;
         is_it && self.task.is_stuck()
     }
 }
@@ -320,7 +320,8 @@ impl<P: Plant, K: Copy + Send> Entry<P, K> {
         let outer = lender.replace(Some(waiter.lender()));
         let (seed, stand) = self.as_mut().seed_and_stand();
         // SAFETY: [PLACE-1] the stage is `InPlace`: the seed is here, in a pinned frame, and this frame's alone.
-        let polled = catch_unwind(AssertUnwindSafe(|| unsafe { P::poll_in_place(seed, stand, cx) }));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| outside(|| unsafe { P::poll_in_place(seed, stand, cx) })));
         let result = match polled {
             Ok(Poll::Pending) => {
                 lender.set(outer);
@@ -346,7 +347,7 @@ impl<P: Plant, K: Copy + Send> Entry<P, K> {
         *self.as_mut().stage() = Stage::Gone;
         let (seed, stand) = self.seed_and_stand();
         // SAFETY: [PLACE-1] the stage was `InPlace`, and says now that the child is gone, whatever its drop does.
-        unsafe { P::drop_in_place(seed, stand) }
+        outside(|| unsafe { P::drop_in_place(seed, stand) });
     }
 
     /// Gives back the node of a child in place from a thread that is not the owner's.
@@ -372,10 +373,10 @@ pub(crate) fn finished<P: Plant>(
     task.vtable.set(Some(VTable::of::<P::Task>()));
     task.site.set(local.sites.id(site));
     task.since.set(local.since());
-    task.marks.set(Marks::new(Place::Root, false));
+    task.set_marks(Marks::new(Place::Root, false));
     let _it_is_in_no_queue = task.apply(Event::Spawn { handle: true });
     let _here = task.apply(Event::StartPoll);
-    let outcome = store(task, local, result);
+    let outcome = store(task, home.cache(local), result);
     let action = task.apply(Event::Finish(outcome));
     debug_assert_ne!(action, Action::Recycle, "it has a handle");
     task

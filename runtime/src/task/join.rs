@@ -28,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 use super::home::Shared;
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
-use super::{ABORT, FREE, Header, Local, WaitsFor, attend, waits_for, waker};
+use super::{ABORT, FREE, Header, Local, WaitsFor, attend, spend, waits_for, waker};
 use crate::sync::{Ordering, seeded};
 
 /// A spawned task: await it for its output.
@@ -79,7 +79,7 @@ impl<T> JoinHandle<T> {
 
     /// Its header, on the thread of its runtime, while that is entered.
     pub(crate) fn here(&self) -> Option<&'static Header> {
-        self.task.filter(|task| task.local().is_some())
+        self.task.filter(|task| task.is_here())
     }
 
     /// Asks for the task to end: its future is dropped on the runtime's own thread, at the latest when its present poll
@@ -96,6 +96,7 @@ impl<T> JoinHandle<T> {
         let Some(task) = self.task else { return };
         match task.local() {
             Some(local) => task.abort_local(local),
+            None if task.is_shared() => task.abort_shared(),
             None => shared(task).post(task, ABORT),
         }
     }
@@ -169,7 +170,7 @@ fn shared(task: &'static Header) -> &'static Shared {
 /// owner's, or `None` elsewhere.
 #[inline(always)]
 unsafe fn take_output<T>(task: &'static Header, local: Option<&Local>) -> Result<T, JoinError> {
-    let cache = local.map(|local| &local.cache);
+    let cache = local.map(|local| &local.cache).or_else(|| task.cache_here());
     match task.snapshot().outcome() {
         Some(Outcome::Value) => {
             // SAFETY: [JOIN-1] done with a value: the body holds the `T` that the vtable's `store` put there.
@@ -195,6 +196,7 @@ fn take<T>(task: &'static Header, local: Option<&Local>) -> Result<T, JoinError>
             debug_assert_eq!(action, Action::Recycle);
             local.table.give_back(task);
         }
+        None if task.is_shared() => task.give_back_shared(),
         None => shared(task).post(task, FREE),
     }
     result
@@ -208,6 +210,7 @@ impl<T> Future for JoinHandle<T> {
         let task = self.task.expect("a JoinHandle was polled after it was ready");
         let result = match task.local() {
             Some(local) => ready!(poll_local(task, local, cx)),
+            None if task.is_shared() => ready!(poll_shared(task, cx)),
             None => ready!(poll_foreign(task, cx)),
         };
         self.task = None;
@@ -229,6 +232,17 @@ fn poll_local<T>(task: &'static Header, local: &Local, cx: &Context<'_>) -> Poll
     }
     ready!(local.spend(cx));
     Poll::Ready(take(task, Some(local)))
+}
+
+/// In a team any thread may be where the task is.
+#[inline(always)]
+fn poll_shared<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, JoinError>> {
+    if !task.snapshot().is_done() && task.watch_shared(cx.waker()) {
+        waits_for(if task.is_of_this_team() { WaitsFor::JOIN } else { WaitsFor::JOIN_ELSEWHERE });
+        return Poll::Pending;
+    }
+    ready!(spend(cx));
+    Poll::Ready(take(task, None))
 }
 
 #[cold]
@@ -263,6 +277,10 @@ impl<T> Drop for JoinHandle<T> {
                 attend(local, task);
             }
             task.detach_local(local);
+        } else if task.is_shared() {
+            if !task.detach_shared() {
+                drop(take::<T>(task, None));
+            }
         } else {
             detach_foreign::<T>(task);
         }

@@ -46,7 +46,7 @@ impl Joiner {
 impl Header {
     #[inline(always)]
     fn set_joiner_kind(&self, kind: JoinerKind) {
-        self.marks.set(self.marks.get().with_joiner(kind));
+        self.set_marks(self.marks().with_joiner(kind));
     }
 
     /// Remembers whom to wake; only another's waker is cloned.
@@ -82,7 +82,7 @@ impl Header {
 
     #[inline(always)]
     pub(super) fn take_joiner(&self) -> Joiner {
-        let kind = self.marks.get().joiner();
+        let kind = self.marks().joiner();
         self.set_joiner_kind(JoinerKind::None);
         match kind {
             JoinerKind::None => Joiner::None,

@@ -29,7 +29,7 @@ pub(crate) fn for_each_live(local: &Local, mut each: impl FnMut(Known)) {
         if matches!(phase, Phase::Free | Phase::Done) {
             return;
         }
-        let marks = task.marks.get();
+        let marks = task.marks();
         let declared = if marks.declared() { local.table.declared(task).get() } else { 0 };
         each(Known {
             id: TaskId::of(task),
@@ -37,7 +37,7 @@ pub(crate) fn for_each_live(local: &Local, mut each: impl FnMut(Known)) {
             bytes: task.vtable().future_bytes + declared,
             site: local.sites.place(task.site.get()),
             age_ns: local.age_ns(task.since.get()),
-            waits_for: task.reasons.get(),
+            waits_for: task.reasons(),
             is_ready: phase != Phase::Idle,
             lends: marks.lends(),
         });
@@ -52,25 +52,24 @@ impl Header {
 
     /// Whether it is a live task with a place.
     pub(crate) fn holds(&self) -> bool {
-        !matches!(self.snapshot().phase(), Phase::Done | Phase::Free)
-            && self.marks.get().place() == Place::Task
+        !matches!(self.snapshot().phase(), Phase::Done | Phase::Free) && self.marks().place() == Place::Task
     }
 
     /// Whether all that it waits for, as far as is known, is room or another task.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.snapshot().phase() == Phase::Idle && self.reasons.get().is_inside()
+        self.snapshot().phase() == Phase::Idle && self.reasons().is_inside()
     }
 
     /// Whether it waits for a place of the runtime's, maybe besides.
     pub(crate) fn waits_for_place(&self) -> bool {
-        self.reasons.get().has(WaitsFor::ADMISSION)
+        self.reasons().has(WaitsFor::ADMISSION)
     }
 
     /// Whether it is alive, whatever its place, and waits for a timer, a socket or a blocking job; or is about to be polled.
     pub(crate) fn is_armed(&self) -> bool {
         match self.snapshot().phase() {
             Phase::Done | Phase::Free => false,
-            Phase::Idle => self.reasons.get().is_outside(),
+            Phase::Idle => self.reasons().is_outside(),
             Phase::Scheduled | Phase::Running | Phase::Notified => true,
         }
     }

@@ -48,6 +48,8 @@ pub(crate) mod body;
 pub(crate) mod desk;
 pub(crate) mod home;
 pub(crate) mod in_place;
+#[cfg(feature = "stealing")]
+mod injector;
 mod join;
 mod joiner;
 mod known;
@@ -56,12 +58,16 @@ mod queue;
 mod reason;
 mod root;
 mod seed;
+#[cfg(feature = "stealing")]
+pub(crate) mod shared;
 pub(crate) mod site;
 mod state;
 mod table;
+#[cfg(feature = "stealing")]
+pub(crate) mod team;
 mod vtable;
 pub(crate) mod waiter;
-mod waker;
+pub(crate) mod waker;
 #[cfg(not(anteroom_loom))]
 pub(crate) mod worst;
 
@@ -70,7 +76,7 @@ use core::task::{Context, Poll, Waker};
 
 #[cfg(not(anteroom_loom))]
 pub(crate) use home::Entered;
-pub(crate) use home::{Home, Local, Owner, current};
+pub(crate) use home::{Home, Local, Owner, current, enter, outside};
 pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
 use joiner::{Joiner, JoinerKind};
@@ -79,6 +85,8 @@ pub use reason::WaitsFor;
 #[cfg(not(anteroom_loom))]
 pub(crate) use reason::noted;
 pub(crate) use reason::waits_for;
+#[cfg(all(feature = "stealing", not(anteroom_loom)))]
+pub(crate) use root::Guest;
 pub(crate) use root::Root;
 pub(crate) use seed::{Plant, Seat, Seed, Whole, With};
 pub(crate) use site::Site;
@@ -87,7 +95,7 @@ use state::{Action, Event, Outcome, Snapshot, next};
 use vtable::VTable;
 pub(crate) use vtable::{Payload, quietly};
 
-use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Cell, Ordering};
 
 /// How many operations a task may complete in one poll before it must let others run.
 pub(crate) const BUDGET: u32 = 128;
@@ -188,9 +196,10 @@ pub(crate) struct Header {
     joiner: Cell<*const ()>,
     next: Cell<Option<&'static Header>>,
     body: body::Body,
-    marks: Cell<Marks>,
-    /// What the last poll ran into.
-    reasons: Cell<WaitsFor>,
+    /// A [`Marks`].
+    marks: AtomicU8,
+    /// A [`WaitsFor`]: what the last poll ran into.
+    reasons: AtomicU8,
     site: Cell<SiteId>,
     /// When it was admitted, in units of [`home::SINCE_NS`].
     since: Cell<u32>,
@@ -238,20 +247,23 @@ unsafe fn spawn_from<S: seed::Plant>(
 ) -> &'static Header {
     let task = local.table.take(home);
     // SAFETY: [BODY-1] a header from the table is free, so its body is empty and the owner's.
-    let at = unsafe { task.body.room::<S::Task>(&local.cache) };
+    let at = unsafe { task.body.room::<S::Task>(home.cache(local)) };
     // SAFETY: [BODY-1] `at` is room for a task of this type; the rest is the caller's word.
     unsafe { S::plant(seed, at) };
     task.vtable.set(Some(VTable::of::<S::Task>()));
     task.site.set(local.sites.id(terms.site));
     task.since.set(local.since());
     let declared = terms.bytes - body::counted_bytes::<S::Task>();
-    task.marks.set(Marks::new(terms.place, declared != 0));
+    task.set_marks(Marks::new(terms.place, declared != 0));
     if declared != 0 {
         local.table.declared(task).set(declared);
     }
     let action = task.apply(Event::Spawn { handle: true });
     debug_assert_eq!(action, Action::Enqueue);
-    local.queue.push(task);
+    match home.team() {
+        None => local.queue.push(task),
+        Some(team) => team.publish(task),
+    }
     task
 }
 
@@ -266,9 +278,9 @@ pub(crate) fn run(local: &Local, task: &'static Header) -> Option<Finished> {
     let mut cx = Context::from_waker(&waker);
     local.current.set(Some(task));
     local.budget.set(BUDGET);
-    task.reasons.set(WaitsFor::NOTHING_KNOWN);
+    task.set_reasons(WaitsFor::NOTHING_KNOWN);
     // SAFETY: [VTABLE-1] [TASK-2] the task has just been set running by this thread, and its body holds its future.
-    let polled = unsafe { (task.vtable().poll)(task, local, &mut cx) };
+    let polled = unsafe { (task.vtable().poll)(task, &local.cache, &mut cx) };
     local.current.set(None);
     match polled {
         Poll::Ready(outcome) => Some(finish(local, task, outcome)),
@@ -288,14 +300,14 @@ fn cancel(local: &Local, task: &'static Header) -> Finished {
     // The future's drop may spawn, wake and look for the current task, as its poll may.
     local.current.set(Some(task));
     // SAFETY: [VTABLE-1] [TASK-2] the action `Cancel` comes with the task running, and its future was not yet dropped.
-    let outcome = unsafe { (task.vtable().cancel)(task, local) };
+    let outcome = unsafe { (task.vtable().cancel)(task, &local.cache) };
     local.current.set(None);
     finish(local, task, outcome)
 }
 
 #[inline(always)]
 fn finish(local: &Local, task: &'static Header, outcome: Outcome) -> Finished {
-    let marks = task.marks.get();
+    let marks = task.marks();
     let mut bytes = task.vtable().future_bytes;
     if marks.declared() {
         bytes += local.table.declared(task).get();
@@ -364,9 +376,23 @@ pub(crate) fn attend_all(local: &Local) {
 /// One operation of the current task's budget; when it has none left it is woken and must return `Pending`.
 #[inline]
 pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
-    match current() {
-        Some((_, local)) => local.spend(cx),
+    match home::budget() {
+        Some(budget) => spend_of(budget, cx),
         None => Poll::Ready(()),
+    }
+}
+
+#[inline(always)]
+fn spend_of(budget: &Cell<u32>, cx: &Context<'_>) -> Poll<()> {
+    match budget.get().checked_sub(1) {
+        Some(left) => {
+            budget.set(left);
+            Poll::Ready(())
+        }
+        None => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
     }
 }
 
@@ -374,16 +400,7 @@ impl Local {
     /// As the function, for who has this at hand.
     #[inline(always)]
     fn spend(&self, cx: &Context<'_>) -> Poll<()> {
-        match self.budget.get().checked_sub(1) {
-            Some(left) => {
-                self.budget.set(left);
-                Poll::Ready(())
-            }
-            None => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
+        spend_of(&self.budget, cx)
     }
 }
 
@@ -398,8 +415,8 @@ impl Header {
             joiner: Cell::new(core::ptr::null()),
             next: Cell::new(None),
             body: body::Body::new(),
-            marks: Cell::new(Marks::NONE),
-            reasons: Cell::new(WaitsFor::NOTHING_KNOWN),
+            marks: AtomicU8::new(Marks::NONE.0),
+            reasons: AtomicU8::new(WaitsFor::NOTHING_KNOWN.bits()),
             site: Cell::new(SiteId::NONE),
             since: Cell::new(0),
         }
@@ -409,9 +426,46 @@ impl Header {
     #[inline(always)]
     fn home(&self) -> Option<&'static Home> {
         // Ordering: Relaxed; it is null or this one value, whose contents were there before any header was handed out.
-        let home = self.home.load(Ordering::Relaxed);
+        let home = self.home.load(Ordering::Relaxed).map_addr(home::untagged);
         // SAFETY: [TABLE-1] not null, it is the home that `Table::link` was given, which lives for ever.
         unsafe { home.as_ref() }
+    }
+
+    /// Whether it is of a team, whose threads all may move its state; see `shared.rs`.
+    #[inline(always)]
+    fn is_shared(&self) -> bool {
+        // Ordering: Relaxed; as in `home`, and a header without one is nobody's.
+        home::is_tagged(self.home.load(Ordering::Relaxed).addr())
+    }
+
+    /// Whether this thread is inside of its runtime, and may touch what is its owner's.
+    fn is_here(&self) -> bool {
+        match (current(), self.home()) {
+            (Some((current, _)), Some(home)) => core::ptr::eq(current, home),
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
+    fn marks(&self) -> Marks {
+        // Ordering: Relaxed, as all of this byte and the next: each is moved by one thread at a time, which the state or a
+        // lock orders; others only look, and may be late.
+        Marks(self.marks.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn set_marks(&self, marks: Marks) {
+        self.marks.store(marks.0, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn reasons(&self) -> WaitsFor {
+        WaitsFor::from_bits(self.reasons.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn set_reasons(&self, reasons: WaitsFor) {
+        self.reasons.store(reasons.bits(), Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -471,7 +525,7 @@ impl Header {
         }
         match outcome {
             // SAFETY: [VTABLE-1] the task is done with a value that its handle, now gone, did not take.
-            Some(Outcome::Value) => unsafe { (self.vtable().drop_output)(self, local) },
+            Some(Outcome::Value) => unsafe { (self.vtable().drop_output)(self, &local.cache) },
             Some(Outcome::Panic) => {
                 // SAFETY: [BODY-1] after a panic the body holds the payload, which the handle did not take.
                 let payload = unsafe { self.body.take::<Payload>(Some(&local.cache)) };

@@ -17,7 +17,8 @@ use core::fmt;
 #[cfg(not(anteroom_loom))]
 use core::task::Poll;
 
-use super::{Local, current};
+use super::home::polled_here;
+use super::{Header, Local};
 
 /// What a task waits for: some of admission, another task, a timer, I/O and a blocking job, or something that this crate
 /// does not know, such as a channel of another crate.
@@ -110,6 +111,16 @@ impl WaitsFor {
     const fn and(self, other: WaitsFor) -> WaitsFor {
         WaitsFor(self.0 | other.0)
     }
+
+    #[inline(always)]
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        WaitsFor(bits)
+    }
 }
 
 impl fmt::Display for WaitsFor {
@@ -132,8 +143,16 @@ impl fmt::Debug for WaitsFor {
 /// Notes in the task that is being polled on this thread that it waits for `reason`.
 #[inline]
 pub(crate) fn waits_for(reason: WaitsFor) {
-    if let Some((_, local)) = current() {
-        local.waits_for(reason);
+    if let Some(task) = polled_here() {
+        task.wait_for(reason);
+    }
+}
+
+impl Header {
+    /// Notes that it waits for `reason`, too; called by who polls it.
+    #[inline(always)]
+    pub(super) fn wait_for(&self, reason: WaitsFor) {
+        self.set_reasons(self.reasons().and(reason));
     }
 }
 
@@ -142,7 +161,7 @@ impl Local {
     #[inline(always)]
     pub(super) fn waits_for(&self, reason: WaitsFor) {
         if let Some(task) = self.current.get() {
-            task.reasons.set(task.reasons.get().and(reason));
+            task.wait_for(reason);
         }
     }
 }

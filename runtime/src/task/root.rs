@@ -27,7 +27,7 @@ impl Root {
     pub(crate) fn new(home: &'static Home, local: &'static Local, site: Site) -> Self {
         let task = local.table.take(home);
         task.vtable.set(Some(VTable::root()));
-        task.marks.set(Marks::new(Place::Root, false));
+        task.set_marks(Marks::new(Place::Root, false));
         task.site.set(local.sites.id(site));
         task.since.set(local.since());
         let action = task.apply(Event::Spawn { handle: false });
@@ -48,13 +48,73 @@ impl Root {
         let waker = waker::waker(self.task, self.task.snapshot().generation());
         self.local.current.set(Some(self.task));
         self.local.budget.set(BUDGET);
-        self.task.reasons.set(WaitsFor::NOTHING_KNOWN);
+        self.task.set_reasons(WaitsFor::NOTHING_KNOWN);
         let polled = poll(&mut Context::from_waker(&waker));
         self.local.current.set(None);
         if polled.is_pending() && self.task.apply(Event::PollPending) == Action::Enqueue {
             self.local.queue.push(self.task);
         }
         polled
+    }
+}
+
+/// The future of `block_on` on a thread that is a guest of a team: its header shows what it waits for, and is in no queue, since
+/// no worker polls it.
+#[cfg(feature = "stealing")]
+pub(crate) struct Guest {
+    task: &'static Header,
+    worker: &'static super::team::Worker,
+}
+
+#[cfg(feature = "stealing")]
+impl Guest {
+    /// Of the thread that sits there; it has not entered.
+    pub(crate) fn new(worker: &'static super::team::Worker, site: Site) -> Self {
+        let _inside = super::enter();
+        let (home, local) = super::current().expect("this thread sits in a team");
+        let task = local.table.take(home);
+        task.vtable.set(Some(VTable::root()));
+        task.set_marks(Marks::new(Place::Root, false));
+        task.site.set(local.sites.id(site));
+        task.since.set(local.since());
+        let _in_no_queue = task.move_on(Event::Spawn { handle: false });
+        Self { task, worker }
+    }
+
+    /// Polls it.
+    pub(crate) fn poll<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        if self.task.snapshot().phase() == Phase::Idle {
+            let _in_no_queue = self.task.move_on(Event::Wake);
+        }
+        let action = self.task.move_on(Event::StartPoll);
+        debug_assert_eq!(action, Action::Poll);
+        self.worker.current.set(Some(self.task));
+        self.worker.budget.set(BUDGET);
+        self.task.set_reasons(WaitsFor::NOTHING_KNOWN);
+        let polled = poll();
+        self.worker.current.set(None);
+        if polled.is_pending() {
+            let _in_no_queue = self.task.move_on(Event::PollPending);
+        }
+        polled
+    }
+}
+
+#[cfg(feature = "stealing")]
+impl Drop for Guest {
+    /// Ready, or its poll panicked: then its header is running.
+    fn drop(&mut self) {
+        self.worker.current.set(None);
+        let _inside = super::enter();
+        if matches!(self.task.snapshot().phase(), Phase::Idle | Phase::Scheduled) {
+            let action = self.task.move_on(Event::Shutdown);
+            debug_assert_eq!(action, Action::Cancel);
+        }
+        let action = self.task.move_on(Event::Finish(Outcome::Value));
+        debug_assert_eq!(action, Action::Recycle);
+        if let Some((_, local)) = super::current() {
+            local.table.give_back(self.task);
+        }
     }
 }
 

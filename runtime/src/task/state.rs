@@ -173,6 +173,13 @@ impl Snapshot {
         self.0 & PHASE == Phase::Done as u32
     }
 
+    /// Whether nobody will poll it again.
+    #[inline(always)]
+    #[cfg(feature = "stealing")]
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self.phase(), Phase::Done | Phase::Free)
+    }
+
     /// How it ended; only `Done` has an answer.
     #[inline(always)]
     pub(crate) const fn outcome(self) -> Option<Outcome> {

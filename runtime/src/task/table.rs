@@ -26,7 +26,7 @@
 use std::cell::RefCell;
 
 use super::pages::{CAN_DISCARD, discard, headers_before_page};
-use super::state::Phase;
+use super::state::{Action, Event, Phase};
 use super::{Header, Home};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
@@ -118,7 +118,7 @@ impl Table {
     pub(crate) fn take(&self, home: &'static Home) -> &'static Header {
         let header = match self.free.get() {
             Some(header) => header,
-            None => self.grow(home),
+            None => self.find_one(home),
         };
         self.free.set(header.next.take());
         self.taken.set(self.taken.get() + 1);
@@ -141,6 +141,23 @@ impl Table {
     /// How many headers take memory, in use or not.
     pub(crate) fn resident(&self) -> usize {
         self.linked.get()
+    }
+
+    /// One that came back from another thread, or else a new one.
+    #[cold]
+    fn find_one(&self, home: &'static Home) -> &'static Header {
+        self.take_returned(home);
+        self.free.get().unwrap_or_else(|| self.grow(home))
+    }
+
+    /// Takes in the headers whose handles took the output on other threads of a team.
+    pub(crate) fn take_returned(&self, home: &'static Home) {
+        let Some(team) = home.team() else { return };
+        team.take_returned(|header| {
+            let action = header.apply(Event::Recycle);
+            debug_assert_eq!(action, Action::Recycle);
+            self.give_back(header);
+        });
     }
 
     #[cold]
@@ -189,7 +206,7 @@ impl Table {
     fn link(&self, home: &'static Home, headers: &'static [Header]) {
         for header in headers.iter().rev() {
             // Ordering: Relaxed; a stale waker finds null or this, and with null does nothing.
-            header.home.store(std::ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
+            header.home.store(home.tagged(), Ordering::Relaxed);
             header.next.set(self.free.replace(Some(header)));
         }
         self.linked.set(self.linked.get() + headers.len());

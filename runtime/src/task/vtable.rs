@@ -20,9 +20,10 @@ use core::task::{Context, Poll};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::body::counted_bytes;
+use super::Header;
+use super::body::{Cache, counted_bytes};
+use super::home::outside;
 use super::state::Outcome;
-use super::{Header, Local};
 
 /// What a panic carried.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -31,15 +32,15 @@ pub(super) struct VTable {
     /// Polls the future; when it is ready the future is dropped, and the output stored if somebody may want it.
     ///
     /// Safety: the body holds the future of this vtable, and the task is running on the owner.
-    pub(super) poll: unsafe fn(&'static Header, &Local, &mut Context<'_>) -> Poll<Outcome>,
+    pub(super) poll: unsafe fn(&'static Header, &Cache, &mut Context<'_>) -> Poll<Outcome>,
     /// Drops the future, which was not polled to its end.
     ///
     /// Safety: as for `poll`.
-    pub(super) cancel: unsafe fn(&'static Header, &Local) -> Outcome,
+    pub(super) cancel: unsafe fn(&'static Header, &Cache) -> Outcome,
     /// Drops an output that nobody takes.
     ///
     /// Safety: the task is done with `Outcome::Value`, and the output not yet taken; called on the owner.
-    pub(super) drop_output: unsafe fn(&'static Header, &Local),
+    pub(super) drop_output: unsafe fn(&'static Header, &Cache),
     /// The size of the future, which is what it counts for against a limit of bytes.
     pub(super) future_bytes: usize,
 }
@@ -64,7 +65,7 @@ impl VTable {
 
 /// # Safety
 /// [VTABLE-1]: the body holds an `F` that this thread, the owner, has just set running.
-unsafe fn poll<F: Future>(task: &'static Header, local: &Local, cx: &mut Context<'_>) -> Poll<Outcome> {
+unsafe fn poll<F: Future>(task: &'static Header, cache: &Cache, cx: &mut Context<'_>) -> Poll<Outcome> {
     // SAFETY: [BODY-1] forwarded from the caller.
     let future = unsafe { task.body.get::<F>() };
     // SAFETY: [BODY-2] the task is running, so nobody else touches the body until this poll has ended.
@@ -77,23 +78,23 @@ unsafe fn poll<F: Future>(task: &'static Header, local: &Local, cx: &mut Context
         Err(payload) => Err(payload),
     };
     // SAFETY: the future is still there: ready or panicked, it has not been dropped yet.
-    let result = match unsafe { drop_future::<F>(task, local) } {
+    let result = match unsafe { drop_future::<F>(task, cache) } {
         None => result,
         Some(payload) => {
             quietly(|| drop(result));
             Err(payload)
         }
     };
-    Poll::Ready(store(task, local, result))
+    Poll::Ready(store(task, cache, result))
 }
 
 /// # Safety
 /// As for [`poll`].
-unsafe fn cancel<F: Future>(task: &'static Header, local: &Local) -> Outcome {
+unsafe fn cancel<F: Future>(task: &'static Header, cache: &Cache) -> Outcome {
     // SAFETY: forwarded from the caller.
-    match unsafe { drop_future::<F>(task, local) } {
+    match unsafe { drop_future::<F>(task, cache) } {
         None => Outcome::Cancelled,
-        Some(payload) => store::<F::Output>(task, local, Err(payload)),
+        Some(payload) => store::<F::Output>(task, cache, Err(payload)),
     }
 }
 
@@ -102,7 +103,7 @@ unsafe fn cancel<F: Future>(task: &'static Header, local: &Local) -> Outcome {
 /// # Safety
 /// As for [`poll`]; the body is empty afterwards.
 #[inline(always)]
-unsafe fn drop_future<F: Future>(task: &'static Header, local: &Local) -> Option<Payload> {
+unsafe fn drop_future<F: Future>(task: &'static Header, cache: &Cache) -> Option<Payload> {
     let mut panicked = None;
     if needs_drop::<F>() {
         // SAFETY: [BODY-1] forwarded from the caller.
@@ -111,19 +112,21 @@ unsafe fn drop_future<F: Future>(task: &'static Header, local: &Local) -> Option
         panicked = catch_unwind(AssertUnwindSafe(|| unsafe { future.drop_in_place() })).err();
     }
     // SAFETY: the future has just been dropped.
-    unsafe { task.body.free::<F>(Some(&local.cache)) };
+    unsafe { task.body.free::<F>(Some(cache)) };
     panicked
 }
 
 /// Stores what the task ended with, or drops it if there is no handle to take it. The body is empty before.
 #[inline(always)]
-pub(super) fn store<T>(task: &'static Header, local: &Local, result: Result<T, Payload>) -> Outcome {
-    let wanted = task.snapshot().has_handle();
+pub(super) fn store<T>(task: &'static Header, cache: &Cache, result: Result<T, Payload>) -> Outcome {
+    // With several threads the handle may let go at any moment: the output is stored, and whoever publishes the end drops it
+    // if nobody is left.
+    let wanted = task.is_shared() || task.snapshot().has_handle();
     match result {
         Ok(output) => {
             if wanted {
                 // SAFETY: [BODY-1] the future is gone, so the body is empty, and the task is still running.
-                unsafe { task.body.put(&local.cache, output) };
+                unsafe { task.body.put(cache, output) };
             } else if needs_drop::<T>() {
                 quietly(|| drop(output));
             }
@@ -132,7 +135,7 @@ pub(super) fn store<T>(task: &'static Header, local: &Local, result: Result<T, P
         Err(payload) => {
             if wanted {
                 // SAFETY: as above.
-                unsafe { task.body.put(&local.cache, payload) };
+                unsafe { task.body.put(cache, payload) };
             } else {
                 quietly(|| drop(payload));
             }
@@ -143,17 +146,19 @@ pub(super) fn store<T>(task: &'static Header, local: &Local, result: Result<T, P
 
 /// # Safety
 /// The body holds a `T` that nobody else will take, on the owner.
-unsafe fn drop_output<T>(task: &'static Header, local: &Local) {
+unsafe fn drop_output<T>(task: &'static Header, cache: &Cache) {
     // SAFETY: forwarded from the caller.
-    let output = unsafe { task.body.take::<T>(Some(&local.cache)) };
+    let output = unsafe { task.body.take::<T>(Some(cache)) };
     quietly(|| drop(output));
 }
 
 /// Runs user code whose panic has nobody to go to. A payload that panics when it is dropped is given up.
 pub(crate) fn quietly(f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
+    outside(|| {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(second);
+            }
         }
-    }
+    });
 }

@@ -42,6 +42,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use super::desk::Desk;
+use super::waker::{cloned, let_go};
 use super::{Header, Home, Local, Place, Seed, Site, Terms, in_place};
 use crate::sync::{AtomicU32, Cell, Ordering, seeded, yield_thread};
 
@@ -504,10 +505,10 @@ impl<K: Copy + Send> Waiter<K> {
             return None;
         }
         // The clone is the caller's code, and may free the very place that this waits for.
-        let new = new.clone();
+        let new = cloned(new);
         let ended = self.settled();
         let old = if ended.is_none() { self.waker.replace(Some(new)) } else { Some(new) };
-        drop(old);
+        let_go(old);
         ended
     }
 

@@ -24,8 +24,9 @@
 use core::mem::ManuallyDrop;
 use core::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::Header;
 use super::state::{GENERATION_BITS, generation_bits};
+use super::vtable::quietly;
+use super::{Header, outside};
 
 /// Where the generation lies in a word of a given width. The width is a parameter only so that both are tested on any
 /// machine; all of it is constants here.
@@ -122,6 +123,34 @@ pub(super) unsafe fn wake_data(data: *const ()) {
 #[inline(always)]
 pub(super) fn own_data(waker: &Waker) -> Option<*const ()> {
     core::ptr::eq(waker.vtable(), &VTABLE).then(|| waker.data())
+}
+
+/// Wakes `waker`, whose panic has nobody to go to. One of ours runs no code but this crate's.
+#[inline]
+pub(crate) fn wake_quietly(waker: Waker) {
+    match own_data(&waker) {
+        Some(_) => waker.wake(),
+        None => quietly(|| waker.wake()),
+    }
+}
+
+/// Clones `waker`; another's is code of others.
+#[inline]
+pub(crate) fn cloned(waker: &Waker) -> Waker {
+    match own_data(waker) {
+        Some(_) => waker.clone(),
+        None => outside(|| waker.clone()),
+    }
+}
+
+/// Drops `waker`; another's is code of others.
+#[inline]
+pub(crate) fn let_go(waker: Option<Waker>) {
+    let Some(waker) = waker else { return };
+    match own_data(&waker) {
+        Some(_) => drop(waker),
+        None => outside(|| drop(waker)),
+    }
 }
 
 fn clone(data: *const ()) -> RawWaker {

@@ -1,0 +1,105 @@
+//! The driver of a team: one of its threads waits here, and the others go on.
+//!
+//! # Problem
+//! Reactor and wheel are of whoever holds the key, and a wait for events may last for ever.
+//!
+//! # Idea
+//! There is one seat. Who takes it waits, without the key, and with it looks at what came. The others set their timers and
+//! register their sockets meanwhile; a timer that is due before the wait would end rings the bell. A worker that runs tasks
+//! takes its turns as the single-threaded loop does, while nobody sits here; else it leaves them to who does.
+//!
+//! # Invariants
+//! - [SEAT-1] One thread at a time takes events, the one that set the seat taken, under the key.
+//! - [SEAT-2] Whoever waits here is rung when a timer is set that is due before its wait would end.
+//!
+//! # Rejected
+//! A driver for each worker: see `../task/team.rs`.
+//!
+//! # Read next
+//! `../scheduler/stealing.rs`, which asks.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Bell, Driver, POLLS_MAX, with};
+use crate::clock;
+use crate::scheduler::inbox::Doorbell;
+use crate::scheduler::{Park, TeamPark};
+
+/// Who waits in the driver of a team.
+pub(super) struct Seat {
+    is_taken: Cell<bool>,
+    /// The tick at which the wait ends by itself; `None` while nobody waits.
+    until_tick: Cell<Option<u64>>,
+    bell: Arc<Bell>,
+}
+
+impl Seat {
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
+        Self { is_taken: Cell::new(false), until_tick: Cell::new(None), bell }
+    }
+}
+
+impl Driver {
+    /// [SEAT-2] A timer was set for `tick`.
+    #[inline]
+    pub(super) fn hurry(&self, tick: u64) {
+        if self.seat.until_tick.get().is_some_and(|until| tick < until) {
+            self.seat.until_tick.set(Some(tick));
+            self.seat.bell.ring();
+        }
+    }
+
+    /// Waits at most so long, and dispatches what came.
+    fn sit(&self, at_most: Option<Duration>) {
+        let Some(timeout) = self.timeout() else { return };
+        let timeout = match (timeout, at_most) {
+            (Some(timeout), Some(at_most)) => Some(timeout.min(at_most)),
+            (timeout, at_most) => timeout.or(at_most),
+        };
+        let next = self.wheel().next().unwrap_or(u64::MAX);
+        let until = at_most.map_or(u64::MAX, |at_most| {
+            self.tick_of(self.clock.elapsed_ns().saturating_add(clock::nanos(at_most)))
+        });
+        self.seat.until_tick.set(Some(next.min(until)));
+        self.wait(timeout);
+        self.seat.until_tick.set(None);
+    }
+}
+
+/// The driver of the team that this thread is of.
+pub(crate) struct Shared;
+
+impl TeamPark for Shared {
+    fn turn(&self) -> u32 {
+        let turn = |driver: &Driver| {
+            if driver.seat.is_taken.get() {
+                driver.look_at_clock(driver.clock.elapsed_ns())
+            } else {
+                driver.turn()
+            }
+        };
+        with(turn).unwrap_or(POLLS_MAX)
+    }
+
+    fn try_sit(&self) -> bool {
+        with(|driver| !driver.seat.is_taken.replace(true)).unwrap_or(false)
+    }
+
+    fn sit(&self, at_most: Option<Duration>) {
+        with(|driver| driver.sit(at_most));
+    }
+
+    fn leave(&self) {
+        with(|driver| driver.seat.is_taken.set(false));
+    }
+
+    fn collect(&self) {
+        with(Park::collect);
+    }
+
+    fn now_ns(&self) -> u64 {
+        with(Park::now_ns).unwrap_or(0)
+    }
+}

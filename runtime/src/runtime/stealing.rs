@@ -1,0 +1,284 @@
+//! The work-stealing runtime: the same parts, wired for several threads.
+//!
+//! # Problem
+//! Workers must come up together and be gone together, and threads that only wait for one future come and go in between.
+//!
+//! # Idea
+//! A team's home has the parts that every runtime has. Each worker's thread sits down in it, finds them, and runs the loop of
+//! `scheduler/stealing.rs`; a thread in `block_on` sits down as a guest, and polls its one future. Dropping the runtime stops
+//! the workers, waits for the polls that they are in, and ends the rest on the dropping thread.
+//!
+//! # Invariants
+//! - [RUNTIME-2] As [RUNTIME-1]: after the drop no future of this runtime exists. Only where it is dropped by one of its own tasks
+//!   that comes later: on a thread of its own, when that task's poll has ended.
+//!
+//! # Read next
+//! `../task/team.rs`, what it rests on.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::panic::Location;
+use std::pin::pin;
+use std::thread;
+
+use super::{Builder, Parts};
+use crate::admission::{self, Admission, Door};
+use crate::blocking;
+use crate::driver;
+use crate::driver::shared::Shared;
+use crate::handle::{Handle, wait};
+use crate::metrics::{Metrics, metrics};
+use crate::scheduler::stealing::{self, Stealing};
+use crate::sync::Scope;
+use crate::task::team::{Ownership, Seat, Team};
+use crate::task::{self, Guest};
+
+/// As many workers as a runtime may have.
+const WORKERS_MAX: usize = 1_024;
+
+impl Builder {
+    /// Builds a work-stealing runtime: its tasks run on so many threads of their own, which start here.
+    ///
+    /// All bounds are of the runtime as a whole, and exact: never more than [`max_tasks`](Self::max_tasks) tasks are live over
+    /// all workers, and those who wait are let in in the order in which they came, wherever they wait.
+    ///
+    /// ```
+    /// let runtime = anteroom::Builder::new().max_tasks(100).build_stealing(2).unwrap();
+    /// let sum = runtime.block_on(async {
+    ///     let mut sum = 0;
+    ///     for n in 0..1_000_u64 {
+    ///         sum += anteroom::spawn(async move { n }).join().await.unwrap();
+    ///     }
+    ///     sum
+    /// });
+    /// assert_eq!(sum, 499_500);
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` that names an option of no use, a number of workers that is not between 1 and 1,024, and
+    /// [`paused_clock`](Self::paused_clock), which is a single-threaded runtime's; and the system's, when it gives no thread, epoll,
+    /// eventfd or timerfd.
+    pub fn build_stealing(self, workers: usize) -> io::Result<StealingRuntime> {
+        let refuse = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        self.check()?;
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            return refuse(format!("build_stealing({workers}): must be between 1 and {WORKERS_MAX} workers"));
+        }
+        if self.paused_clock {
+            let text = "paused_clock(true): with several workers no moment is the one in which nothing can run; use build()";
+            return refuse(text.into());
+        }
+        let ownership = Ownership::new(workers);
+        let team = ownership.team();
+        let door = {
+            let _seat = Seat::of_guest(team);
+            let _inside = task::enter();
+            let (home, local) = task::current().expect("this thread sits in a team");
+            let Parts { admission, .. } = self.open(home, local)?;
+            admission.door()
+        };
+        team.set_stopping(false);
+        let mut runtime = StealingRuntime { door, threads: Vec::new(), ownership: Some(ownership) };
+        for number in 0..workers {
+            let thread = thread::Builder::new().name(format!("anteroom-{number}"));
+            // If one cannot be had, dropping the runtime ends those before it.
+            runtime.threads.push(thread.spawn(move || work(team, number))?);
+        }
+        Ok(runtime)
+    }
+}
+
+/// A thread that sits in a team and finds the parts of its runtime.
+struct Present {
+    _parts: (admission::Entered, Scope<driver::Slot>, Scope<blocking::Slot>),
+    seat: Seat,
+}
+
+impl Present {
+    fn new(seat: Seat) -> Self {
+        let parts = {
+            let _inside = task::enter();
+            let (home, local) = task::current().expect("this thread sits in a team");
+            (
+                admission::enter(Admission::of(home, local)),
+                driver::Slot::of(home, local).enter(),
+                blocking::Slot::of(local).enter(),
+            )
+        };
+        Self { _parts: parts, seat }
+    }
+}
+
+/// What a worker's thread does.
+fn work(team: &'static Team, number: usize) {
+    let present = Present::new(Seat::of_worker(team, number));
+    if let Some(mut stealing) = Stealing::new(team, &present.seat, number, &Shared) {
+        stealing.work();
+    }
+}
+
+/// The work-stealing runtime: its tasks run on worker threads of its own. Behind the feature `stealing`.
+///
+/// The same functions as ever spawn into it, from its tasks, from the future of [`block_on`](Self::block_on), and from other
+/// threads by a [`Handle`]: with the same bounds, the same order and the same promises as of [`Runtime`](crate::Runtime).
+/// [`spawn_local`](crate::spawn_local()) alone is not for it, and panics.
+///
+/// ```
+/// let runtime = anteroom::Builder::new().build_stealing(2).unwrap();
+/// // From as many threads as one likes, at the same time.
+/// std::thread::scope(|scope| {
+///     for n in 0..3 {
+///         let runtime = &runtime;
+///         scope.spawn(move || runtime.block_on(async move {
+///             assert_eq!(anteroom::spawn(async move { n * 2 }).join().await.unwrap(), n * 2);
+///         }));
+///     }
+/// });
+/// ```
+///
+/// # Bounds
+/// As of [`Runtime`](crate::Runtime), for all workers together; and for each of them a thread, a ring of 256 tasks, and free
+/// memory for the next futures, at most 1 MiB each.
+///
+/// # Panics
+/// Dropping it drops every task on the dropping thread; what their drops panic with is swallowed. It waits for the polls
+/// that its workers are in just then, and for nothing else. Dropped by one of its own tasks, it ends on a thread of its own.
+pub struct StealingRuntime {
+    door: Door,
+    threads: Vec<thread::JoinHandle<()>>,
+    /// `None` while it is being dropped.
+    ownership: Option<Ownership>,
+}
+
+impl StealingRuntime {
+    fn team(&self) -> &'static Team {
+        self.ownership.as_ref().expect("it is not being dropped").team()
+    }
+
+    /// Runs `future` to its end on this thread, while the workers run the tasks. Any number of threads may be in here at once.
+    ///
+    /// `future` holds no place and needs neither be `Send` nor `'static`; it is polled on this thread alone.
+    ///
+    /// ```
+    /// let (runtime, name) = (anteroom::Builder::new().build_stealing(1).unwrap(), String::from("borrowed"));
+    /// let length = runtime.block_on(async { name.len() });
+    /// assert_eq!(length, 8);
+    /// ```
+    ///
+    /// # Panics
+    /// With what `future` panicked with; and when called inside itself, or by one of its own tasks.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let (team, site) = (self.team(), Location::caller());
+        assert!(
+            !team.is_of_this_thread(),
+            "StealingRuntime::block_on was called inside itself: await the future instead, or spawn it; \
+             to block a task on another runtime, build a second one"
+        );
+        let present = Present::new(Seat::of_guest(team));
+        let guest = Guest::new(present.seat.worker(), site);
+        let mut future = pin!(future);
+        let polled = poll_fn(|cx| {
+            let polled = guest.poll(|| future.as_mut().poll(cx));
+            if polled.is_pending() {
+                look_for_stuck(team);
+            }
+            polled
+        });
+        wait(pin!(polled), None).expect("without a deadline it waits until it is ready")
+    }
+
+    /// This runtime, for other threads.
+    ///
+    /// ```
+    /// let runtime = anteroom::Builder::new().build_stealing(1).unwrap();
+    /// let task = runtime.handle().spawn_wait(async { 6 * 7 }).unwrap();
+    /// assert_eq!(runtime.block_on(task).unwrap(), 42);
+    /// ```
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.door)
+    }
+
+    /// How many worker threads it has.
+    ///
+    /// ```
+    /// assert_eq!(anteroom::Builder::new().build_stealing(2).unwrap().workers(), 2);
+    /// ```
+    pub fn workers(&self) -> usize {
+        self.team().len()
+    }
+
+    /// What it counts, over all workers; what changes meanwhile may be counted or not.
+    ///
+    /// ```
+    /// let runtime = anteroom::Builder::new().max_tasks(10).build_stealing(2).unwrap();
+    /// assert_eq!(runtime.metrics().tasks_max, 10);
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        let team = self.team();
+        if team.is_of_this_thread() {
+            return metrics();
+        }
+        let _present = Present::new(Seat::of_guest(team));
+        metrics()
+    }
+}
+
+/// A future that waits again may be what the last worker that went to sleep took for something that moves.
+fn look_for_stuck(team: &'static Team) {
+    if team.idle.asleep() < team.len() {
+        return;
+    }
+    let is_wanted = {
+        let _inside = task::enter();
+        admission::current().is_some_and(Admission::is_wanted)
+    };
+    if is_wanted {
+        team.notify();
+    }
+}
+
+impl Drop for StealingRuntime {
+    fn drop(&mut self) {
+        // [RUNTIME-2]
+        let Some(ownership) = self.ownership.take() else { return };
+        let threads = std::mem::take(&mut self.threads);
+        let team = ownership.team();
+        team.set_stopping(true);
+        if !team.is_of_this_thread() {
+            return end(ownership, threads);
+        }
+        // A worker cannot wait for itself. Without a thread to do it the runtime is given up as it is, stopped.
+        let ending = thread::Builder::new().name("anteroom-end".into());
+        let _given_up = ending.spawn(move || end(ownership, threads));
+    }
+}
+
+/// Waits for the workers, and ends what they left.
+fn end(ownership: Ownership, threads: Vec<thread::JoinHandle<()>>) {
+    for thread in threads {
+        // A worker catches what tasks panic with.
+        let _ended = thread.join();
+    }
+    let team = ownership.team();
+    let present = Present::new(Seat::of_guest(team));
+    stealing::shut_down(team, &present.seat, &Shared);
+    {
+        let _inside = task::enter();
+        let (home, local) = task::current().expect("this thread sits in a team");
+        if let Some(pool) = blocking::current() {
+            pool.close();
+        }
+        blocking::Slot::of(local).set(None);
+        driver::Slot::of(home, local).close();
+    }
+    drop(present);
+    drop(ownership);
+}
+
+impl fmt::Debug for StealingRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StealingRuntime").field("workers", &self.workers()).finish_non_exhaustive()
+    }
+}

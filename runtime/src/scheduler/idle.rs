@@ -1,0 +1,385 @@
+//! When a worker of the work-stealing mode sleeps, and who rings it.
+//!
+//! # Problem
+//! A worker that finds no task must sleep, and somebody must wake it when there is one. A wake that is forgotten is a task
+//! that never runs; a wake too many costs more than fifty polls, if it goes to another core. And most pushes come from a
+//! worker that will run the task itself, so that even one locked instruction there would be dear.
+//!
+//! # Idea
+//! A worker looks into its own ring, then into the injector; then it *searches*, which is to look into the rings of all
+//! others; then it sleeps. One word counts who searches and who sleeps, and a list, changed under one lock together with
+//! the word, says who the sleepers are. How they sleep (in the driver, on a parker) and how they are rung is their
+//! loop's business; here they are numbers.
+//!
+//! ```text
+//!            begin_search                prepare_sleep
+//!     awake -------------> searching ------------------> asleep ---+ notify: rung, and searching from there on
+//!       ^                  |     ^                                 |
+//!       +------------------+     +---------------------------------+ wake_up: a time-out, an event, a second look
+//!         end_search: found
+//! ```
+//!
+//! A burst wakes one worker after the other: who searches is relied upon, so nobody is rung while somebody searches; who
+//! finds something, and was the last to search, rings the next.
+//!
+//! # Races
+//! 1. *A push against a worker that goes to sleep.* The pusher pushes, changes the word (by nothing: [`Idle::notify`]), and
+//!    rings a sleeper that it finds there. The worker changes the word ([`Idle::prepare_sleep`]), looks at everything again,
+//!    and waits. Of two read-modify-writes of one word one is first: either the pusher's, and then the worker's reads it and
+//!    with it sees what was pushed; or the worker's, and then the pusher finds it asleep. All changes of the word are
+//!    read-modify-writes, so that this holds across those in between. A ring that comes too late makes one empty turn.
+//! 2. *A push against the last searcher.* The pusher that finds a searcher rings nobody. The searcher leaves in one of two
+//!    ways, both by a change of the word that comes after the pusher's. It gives up: then the step is `prepare_sleep`, and it
+//!    looks at everything after that. Or it has found something, maybe another thing: then [`Idle::end_search`] tells whether
+//!    it was the last, and, if there is more to be seen *after* that step, rings another. Who leaves and is not the last
+//!    leaves another searcher, who is bound by the same. And if nobody sleeps, all look before they do.
+//! 3. *A time-out against a ring.* Whoever has the lock first takes the worker out of the list, and changes the word in the
+//!    same stretch. The other finds it gone: `wake_up` then says that it was rung, `notify` takes another. Both ways it is
+//!    counted once, as a searcher.
+//! 4. *A push to the own ring* changes nothing here, it only looks ([`Idle::notify_cheaply`]). So its look may be too early to
+//!    see a worker that goes to sleep, and that worker's look too early to see the push. Nothing is lost, since the ring's
+//!    owner runs what is in it; but if it polls something long first, and nobody else looks, then that stands still beside
+//!    sleeping workers. So one of them is the *lookout*, which sleeps for [`LOOKOUT_WAIT`] at most, and looks again. A lookout
+//!    is not needed while all sleep, and then there is none: an idle process has no timer.
+//!
+//! That there always is who looks, by induction: a worker becomes the lookout when it goes to sleep, somebody is awake, and
+//! there is none. It is the last to be rung. When it wakes by itself it searches. Does it find nothing, it is the lookout
+//! again. Does it find something, the last searcher rings another in its place, to which the same applies; but not if
+//! that searcher is the only one awake, since then all others were asleep before its last change of the word, so that its own
+//! looks see them, and it rings one with its next push. In the same way the first to wake when all slept sees all of them.
+//!
+//! # Bounds
+//! At most half of the workers begin to search at once, rounded up: more find nothing but each other. Those that wake come
+//! on top, since a notified one must look. Locked instructions, where taking a lock and giving it back are two:
+//!
+//! | operation | | |
+//! |---|---|---|
+//! | `notify` | nobody to ring 1 | rings 4 |
+//! | `notify_cheaply` | nobody to ring 0 | rings 3 |
+//! | `begin_search` | enough search 0 | 1 |
+//! | `end_search` | nobody to ring 1 | rings 4 |
+//! | `prepare_sleep` | 3 | |
+//! | `wake_up` | was rung 2 | of itself 3 |
+//!
+//! The list has room for all workers from the start, so that nothing here allocates later.
+//!
+//! # Invariants
+//! - [IDLE-1] A worker that prepared to sleep sees in its second look what was pushed before a `notify` that did not ring.
+//! - [IDLE-2] Whenever the lock is free, the word's sleepers and lookout are those of the list: the real ones.
+//! - [IDLE-3] A worker in `prepare_sleep` and after it, until it is rung or wakes up, is no searcher; from there until
+//!   `end_search` or the next `prepare_sleep` it is one, once.
+//! - [IDLE-4] While somebody is awake and somebody sleeps, there is a lookout, or a searcher, or each worker that is awake
+//!   sees the sleepers and rings one when it pushes.
+//!
+//! # Rejected
+//! - To ring at every push: two tasks that wake each other on one worker would ring another core at every step.
+//! - One condvar for all: a lock at every push, and it wakes whom the system likes, not who slept last.
+//! - Two fences and plain accesses, in place of the read-modify-writes: as dear, with three threads' fences to argue about,
+//!   and a model checker takes accesses that are sequentially consistent for weaker ones than they are.
+//! - A fence at each push to the own ring: a locked instruction a wake, for parallelism that comes a millisecond later
+//!   without it. A barrier that the sleeper forces on all others (`membarrier`) spares the fence, and interrupts each core at
+//!   each sleep.
+//! - A bound for each sleeper, in place of a lookout: with one long poll all others would wake a thousand times a second.
+//! - Counts of awake workers that change apart from the list: between the two, a worker is rung that is not there, or is
+//!   there and counted as awake; counts that went wrong so stayed wrong.
+//! - All in one word of 64 bits, with a bit for each sleeper: no lock, and no count that could be wrong. But 57 workers at most,
+//!   on targets that have such an atomic; and the lock is taken only beside a system call.
+//! - Who finds something always rings another if it was the last to search: then each event that wakes an idle process wakes
+//!   two workers, the second for nothing.
+//!
+//! # Read next
+//! `inbox.rs`, the same argument for one sleeper.
+
+use std::time::Duration;
+
+use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock, seeded};
+
+/// How long a lookout sleeps at most: what a long poll keeps from others stands still no longer than that.
+pub(crate) const LOOKOUT_WAIT: Duration = Duration::from_millis(1);
+
+/// So many fit in the word.
+pub(crate) const WORKERS_MAX: usize = 0x7fff;
+
+/// How a worker that has prepared to sleep waits, if it finds nothing in its second look.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// As the lookout: for [`LOOKOUT_WAIT`] at most, or until it is rung.
+    Short,
+    /// Until it is rung.
+    Long,
+}
+
+/// Who searches and who sleeps, of a fixed number of workers.
+pub(crate) struct Idle {
+    /// See [`Word`]; the half of the sleepers changes only under the lock of `sleepers`, the other at any time.
+    word: AtomicU32,
+    sleepers: Mutex<Sleepers>,
+    workers: u32,
+}
+
+impl Idle {
+    /// All workers are awake, and none searches.
+    ///
+    /// # Panics
+    /// If there are no workers, or more than [`WORKERS_MAX`].
+    pub(crate) fn new(workers: usize) -> Self {
+        assert!((1..=WORKERS_MAX).contains(&workers), "{workers} workers");
+        Self {
+            word: AtomicU32::new(0),
+            sleepers: Mutex::new(Sleepers { long: Vec::with_capacity(workers), lookout: None }),
+            workers: workers as u32,
+        }
+    }
+
+    /// Any thread, after it pushed where all look: the worker to ring, which counts as searching from here; or `None`, because
+    /// all are awake, or because somebody searches and will see what was pushed.
+    #[must_use = "who is named here and not rung sleeps on"]
+    pub(crate) fn notify(&self) -> Option<usize> {
+        // Ordering: AcqRel. Release pairs with the Acquire of those who change the word later and then look: in `prepare_sleep`
+        // and `end_search` [IDLE-1]. A read-modify-write, since a load could miss a worker that misses the push.
+        let word = if seeded("idle_notify_plain") {
+            self.look()
+        } else {
+            Word(self.word.fetch_add(0, Ordering::AcqRel))
+        };
+        if word.asleep() == 0 || word.searching() > 0 {
+            return None;
+        }
+        self.claim()
+    }
+
+    /// A worker, after it pushed to its own ring: the worker to ring, or `None`. With `backlog` it says that more has lain
+    /// in its ring for a while than it gets done, and wants another at work; without, one is rung only if nobody looks out,
+    /// so this may be asked at each push. No locked instruction if nobody is to be rung.
+    #[must_use = "who is named here and not rung sleeps on"]
+    #[inline]
+    pub(crate) fn notify_cheaply(&self, backlog: bool) -> Option<usize> {
+        let word = self.look();
+        if word.asleep() == 0 || word.searching() > 0 || (word.has_lookout() && !backlog) {
+            return None;
+        }
+        self.claim()
+    }
+
+    /// Hands each sleeper to `ring`, once. After the stop was made known: who prepares to sleep later sees it.
+    pub(crate) fn notify_all(&self, mut ring: impl FnMut(usize)) {
+        if seeded("idle_stop_plain") && self.look().asleep() == 0 {
+            return;
+        }
+        loop {
+            // The lock orders this with each `prepare_sleep`: one that comes after the list was seen empty sees the stop.
+            let mut sleepers = self.lock();
+            let Some((worker, role)) = sleepers.pop() else { return };
+            // Ordering: AcqRel, as all who change this word.
+            self.word.fetch_add(SEARCHER.wrapping_sub(role.unit()), Ordering::AcqRel);
+            drop(sleepers);
+            ring(worker);
+        }
+    }
+
+    /// A worker that is awake wants to look into the rings of others; false if enough do.
+    #[must_use]
+    pub(crate) fn begin_search(&self) -> bool {
+        let limit = self.workers.div_ceil(2);
+        let step = |word| (Word(word).searching() < limit).then(|| word + SEARCHER);
+        // Ordering: AcqRel, as all who change this word; Relaxed on refusal, from which nothing follows.
+        self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, step).is_ok()
+    }
+
+    /// A searcher has found something, and is awake from here: the worker to ring, so that others search on. If it was the
+    /// last, `more` is asked whether there is anything left in the injector and in the rings.
+    #[must_use = "who is named here and not rung sleeps on"]
+    pub(crate) fn end_search(&self, more: impl FnOnce() -> bool) -> Option<usize> {
+        // Ordering: AcqRel. Acquire pairs with the Release in `notify`, so that `more` sees what was pushed by those who relied
+        // on this searcher [IDLE-1].
+        let before = Word(self.word.fetch_sub(SEARCHER, Ordering::AcqRel));
+        debug_assert!(before.searching() > 0, "[IDLE-3]");
+        if before.searching() > 1 || before.asleep() == 0 || seeded("idle_never_last") {
+            return None;
+        }
+        // [IDLE-4]: without a lookout, somebody awake may have relied on this searcher with a push that `more` does not see.
+        let is_alone = before.asleep() + 1 == self.workers || seeded("idle_trusts_its_look");
+        if (!before.has_lookout() && !is_alone) || more() { self.claim() } else { None }
+    }
+
+    /// A worker is about to sleep; it no longer searches, if it did. It must look at everything once more, the stop too, and
+    /// then either wait as it is told here, or not; both ways it calls [`wake_up`](Self::wake_up) after that.
+    pub(crate) fn prepare_sleep(&self, worker: usize, was_searching: bool) -> Sleep {
+        let mut sleepers = self.lock();
+        let role = if sleepers.lookout.is_some()
+            || sleepers.count() + 1 == self.workers as usize
+            || seeded("idle_no_lookout")
+        {
+            Role::Sleeper
+        } else {
+            Role::Lookout
+        };
+        sleepers.push(worker, role);
+        let searcher = if was_searching && !seeded("idle_forgets_to_leave") { SEARCHER } else { 0 };
+        // Ordering: AcqRel. Acquire pairs with the Release in `notify`, so that the second look sees what was pushed by who did
+        // not find this worker asleep, or found it searching [IDLE-1]. One step for both halves: between two, who pushes
+        // would find neither a searcher nor a sleeper, or rely on a searcher that has looked for the last time.
+        let ordering = if seeded("idle_sleep_plain") { Ordering::Relaxed } else { Ordering::AcqRel };
+        let before = Word(self.word.fetch_add(role.unit().wrapping_sub(searcher), ordering));
+        debug_assert!(before.searching() >= searcher, "[IDLE-3]");
+        match role {
+            Role::Lookout => Sleep::Short,
+            Role::Sleeper => Sleep::Long,
+        }
+    }
+
+    /// After the wait, however it ended, or instead of it. The worker searches from here, whatever the throttle says; true if
+    /// that was so already because somebody rang it, or is about to.
+    pub(crate) fn wake_up(&self, worker: usize) -> bool {
+        let mut sleepers = self.lock();
+        let Some(role) = sleepers.remove(worker) else {
+            if seeded("idle_counts_twice") {
+                self.word.fetch_add(SEARCHER, Ordering::AcqRel);
+            }
+            return true;
+        };
+        // Ordering: AcqRel, as all who change this word.
+        self.word.fetch_add(SEARCHER.wrapping_sub(role.unit()), Ordering::AcqRel);
+        if seeded("idle_stays_listed") {
+            sleepers.push(worker, role);
+        }
+        false
+    }
+
+    /// How many sleep; a statistic, unless the caller knows that nobody is on the way.
+    pub(crate) fn asleep(&self) -> usize {
+        self.look().asleep() as usize
+    }
+
+    /// How many search; a statistic, too.
+    pub(crate) fn searching(&self) -> usize {
+        self.look().searching() as usize
+    }
+
+    /// Takes a sleeper and makes it a searcher, unless somebody searches: who slept last, because its caches are warm and
+    /// because who slept first is more likely to wait in the driver; the lookout only if it is the only one.
+    #[cold]
+    fn claim(&self) -> Option<usize> {
+        let mut sleepers = self.lock();
+        let (worker, role) = sleepers.pop()?;
+        let step = |word| {
+            (Word(word).searching() == 0).then(|| word.wrapping_add(SEARCHER).wrapping_sub(role.unit()))
+        };
+        // Ordering: AcqRel, as all who change this word. Relaxed if there is a searcher: it joined after the caller's step, so
+        // that it leaves after it, and then sees what the caller pushed.
+        if self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, step).is_err() {
+            sleepers.push(worker, role);
+            return None;
+        }
+        Some(worker)
+    }
+
+    #[inline]
+    fn look(&self) -> Word {
+        // Ordering: Relaxed; what follows from it is a hint, see the module's fourth race.
+        Word(self.word.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sleepers> {
+        let sleepers = lock(&self.sleepers);
+        debug_assert!(self.agrees(&sleepers), "[IDLE-2]");
+        sleepers
+    }
+
+    /// Whether the word tells of the list what is in it.
+    fn agrees(&self, sleepers: &Sleepers) -> bool {
+        let word = self.look();
+        word.asleep() as usize == sleepers.count() && word.has_lookout() == sleepers.lookout.is_some()
+    }
+
+    /// [`agrees`](Self::agrees), for tests that are built without assertions.
+    #[cfg(test)]
+    pub(crate) fn is_consistent(&self) -> bool {
+        self.agrees(&lock(&self.sleepers))
+    }
+}
+
+const SEARCHER: u32 = 1;
+const SLEEPER: u32 = 1 << 16;
+const LOOKOUT: u32 = 1 << 31;
+
+/// ```text
+/// bit  31          30 .. 16       15 .. 0
+///      a lookout   how many       how many
+///      sleeps      sleep          search
+/// ```
+#[derive(Clone, Copy)]
+struct Word(u32);
+
+impl Word {
+    #[inline]
+    fn searching(self) -> u32 {
+        self.0 & (SLEEPER - 1)
+    }
+
+    #[inline]
+    fn asleep(self) -> u32 {
+        (self.0 & (LOOKOUT - 1)) >> 16
+    }
+
+    #[inline]
+    fn has_lookout(self) -> bool {
+        self.0 & LOOKOUT != 0
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Sleeper,
+    Lookout,
+}
+
+impl Role {
+    /// What one of it is in the word.
+    fn unit(self) -> u32 {
+        match self {
+            Role::Sleeper => SLEEPER,
+            Role::Lookout => SLEEPER + LOOKOUT,
+        }
+    }
+}
+
+/// The sleepers by number: the lookout, and the others in the order in which they went to sleep.
+struct Sleepers {
+    long: Vec<usize>,
+    lookout: Option<usize>,
+}
+
+impl Sleepers {
+    fn count(&self) -> usize {
+        self.long.len() + usize::from(self.lookout.is_some())
+    }
+
+    fn push(&mut self, worker: usize, role: Role) {
+        debug_assert!(
+            self.lookout != Some(worker) && !self.long.contains(&worker),
+            "{worker} sleeps already"
+        );
+        match role {
+            Role::Sleeper => self.long.push(worker),
+            Role::Lookout => self.lookout = Some(worker),
+        }
+    }
+
+    /// The one to ring.
+    fn pop(&mut self) -> Option<(usize, Role)> {
+        let sleeper = self.long.pop().map(|worker| (worker, Role::Sleeper));
+        sleeper.or_else(|| self.lookout.take().map(|worker| (worker, Role::Lookout)))
+    }
+
+    fn remove(&mut self, worker: usize) -> Option<Role> {
+        if self.lookout == Some(worker) {
+            self.lookout = None;
+            return Some(Role::Lookout);
+        }
+        let at = self.long.iter().position(|&other| other == worker)?;
+        self.long.remove(at);
+        Some(Role::Sleeper)
+    }
+}

@@ -1,0 +1,257 @@
+//! The same loop for several threads, and what stealing adds.
+//!
+//! # Problem
+//! Several workers are to poll the tasks of one runtime at the same time, each near its own, none idle while another has too
+//! many, and none awake for nothing; and a worker that is stuck in a long poll must strand neither what it had to run nor the
+//! sockets and timers of all.
+//!
+//! # Idea
+//! ```text
+//!   ┌─▶ poll up to N tasks: own ring, injector ──▶ take the inbox ──▶ one driver turn, if nobody waits there ─┐
+//!   │                             nothing?  ──▶ search: steal half of a sibling's ring                        │
+//!   │                             nothing?  ──▶ sleep: in the driver, if its seat is free, or on this thread  │
+//!   └─────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! A task that is woken goes to the ring of whoever woke it; one that other threads wake, to the injector, where each worker
+//! looks when its ring is empty, and every [`INJECTOR_EVERY`] polls. When a ring has more than its worker gets done, that one
+//! wakes a sibling.
+//!
+//! One ready task in the ring of a worker that runs is left to it: two tasks that wake each other stay on one core. Only where
+//! the ring did not move while a lookout slept (1 ms, see `idle.rs`) its worker is taken to be stuck, and the one is stolen too.
+//!
+//! # Invariants
+//! - [STEAL-1] As [LOOP-1]: at most N polls lie between two looks at the inbox, and at the driver or at who waits there.
+//! - [STEAL-2] Who leaves the driver's seat to run tasks sees to it that somebody else looks out, so that sockets and timers
+//!   are served while its polls last.
+//! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
+//!
+//! # Cost
+//! Locked instructions: a yield four (the ring's pop, start, wake, end of the poll), a spawn and join thirteen, of which four
+//! are the key's.
+//!
+//! # Rejected
+//! - A slot for the task that was woken last, as others have it: it cannot be stolen, and two that wake each other starve a third
+//!   (bugs.md 30, 31).
+//! - A sibling woken at each push: on two cores that costs more than fifty polls.
+//!
+//! # Read next
+//! `idle.rs`, when a worker sleeps; `ring.rs`, what it steals from.
+
+use super::TeamPark;
+use super::idle::{LOOKOUT_WAIT, Sleep};
+use super::watch::Watch;
+use crate::admission::Admission;
+use crate::task::shared::{self, Ended};
+use crate::task::team::{Seat, Team, Worker};
+use crate::task::{self, Header};
+
+/// Every so many polls the injector comes before the own ring.
+const INJECTOR_EVERY: u32 = 32;
+
+/// So many tasks in the ring, looked at between two batches, are more than one worker's.
+const BACKLOG: usize = 8;
+
+/// One worker's loop.
+pub(crate) struct Stealing<'a, P> {
+    team: &'static Team,
+    worker: &'static Worker,
+    number: usize,
+    admission: &'static Admission,
+    watch: &'static Watch,
+    /// From how long on a poll is counted; `None` for no such count.
+    long_ns: Option<u64>,
+    park: &'a P,
+    /// What each sibling had taken from its ring in all, when this worker last went to sleep.
+    seen: Box<[usize]>,
+}
+
+impl<'a, P: TeamPark> Stealing<'a, P> {
+    /// The loop of the worker who sits there; `None` outside of its runtime.
+    pub(crate) fn new(team: &'static Team, seat: &Seat, number: usize, park: &'a P) -> Option<Self> {
+        let _inside = task::enter();
+        let (home, local) = task::current()?;
+        let watch = Watch::of(local);
+        Some(Self {
+            team,
+            worker: seat.worker(),
+            number,
+            admission: Admission::of(home, local),
+            watch,
+            long_ns: watch.threshold_ns(),
+            park,
+            seen: vec![usize::MAX; team.len()].into(),
+        })
+    }
+
+    /// Runs tasks until the team is told to stop.
+    pub(crate) fn work(&mut self) {
+        let mut polls_max = self.park.turn();
+        let mut tick = 0_u32;
+        // Whether this worker counts as one that searches.
+        let mut searches = false;
+        while !self.team.is_stopping() {
+            let mut polls = 0;
+            while polls < polls_max && !self.team.is_stopping() {
+                tick = tick.wrapping_add(1);
+                let Some(next) = self.next(tick) else { break };
+                self.found(&mut searches);
+                self.run(next);
+                polls += 1;
+            }
+            let was_asked = self.take_inbox();
+            if polls > 0 || was_asked {
+                self.found(&mut searches);
+                polls_max = self.park.turn();
+                let backlog = self.worker.backlog();
+                if backlog > 0 {
+                    // Few polls a batch: they are long, and one in the ring waits long.
+                    self.team.notify_cheaply(backlog >= BACKLOG || polls_max <= 2);
+                }
+                continue;
+            }
+            searches = searches || self.team.idle.begin_search();
+            let stolen = if searches { self.worker.steal(self.number + 1, &self.seen) } else { None };
+            match stolen {
+                Some(next) => {
+                    self.found(&mut searches);
+                    self.run(next);
+                }
+                None => {
+                    self.sleep(searches);
+                    searches = true;
+                }
+            }
+        }
+        self.found(&mut searches);
+    }
+
+    #[inline(always)]
+    fn next(&self, tick: u32) -> Option<&'static Header> {
+        if tick % INJECTOR_EVERY == 0 {
+            self.worker.take_injected().or_else(|| self.worker.pop())
+        } else {
+            self.worker.pop().or_else(|| self.worker.take_injected())
+        }
+    }
+
+    /// It searches no more, if it did; another goes on, if there is more to be found.
+    #[inline(always)]
+    fn found(&self, searches: &mut bool) {
+        if std::mem::take(searches) {
+            self.team.end_search();
+        }
+    }
+
+    #[inline(always)]
+    fn run(&self, task: &'static Header) {
+        let ended = match self.long_ns {
+            None => shared::run(self.worker, task),
+            Some(long_ns) => self.run_watched(task, long_ns),
+        };
+        if let Some(ended) = ended {
+            carry_out(self.admission, ended);
+        }
+    }
+
+    #[cold]
+    fn run_watched(&self, task: &'static Header, long_ns: u64) -> Option<Ended> {
+        let (site, began_ns) = (task.site_id(), self.park.now_ns());
+        let ended = shared::run(self.worker, task);
+        let took_ns = self.park.now_ns().saturating_sub(began_ns);
+        if took_ns >= long_ns {
+            let _inside = task::enter();
+            if let Some((_, local)) = task::current() {
+                self.watch.count(local, site, took_ns);
+            }
+        }
+        ended
+    }
+
+    /// Does what other threads have asked for; whether anything was.
+    #[inline]
+    fn take_inbox(&self) -> bool {
+        if self.team.is_quiet() {
+            return false;
+        }
+        let _inside = task::enter();
+        let Some(at) = task::current() else { return false };
+        let was_asked = at.0.shared.inbox.take_attention();
+        if was_asked {
+            self.admission.collect(at);
+            self.park.collect();
+        }
+        was_asked
+    }
+
+    /// Sleeps until there is something to do, or in short for as long as siblings run. It counts as searching after that.
+    fn sleep(&mut self, searches: bool) {
+        self.worker.note_siblings(&mut self.seen);
+        let sits = self.park.try_sit();
+        self.worker.sleeps_in_driver(sits);
+        let sleep = self.team.idle.prepare_sleep(self.number, searches);
+        if !self.team.has_work() && !self.unstick() {
+            let at_most = match sleep {
+                Sleep::Short => Some(LOOKOUT_WAIT),
+                Sleep::Long => {
+                    self.worker.trim();
+                    None
+                }
+            };
+            match (sits, at_most) {
+                (true, at_most) => self.park.sit(at_most),
+                (false, Some(at_most)) => std::thread::park_timeout(at_most),
+                (false, None) => std::thread::park(),
+            }
+        }
+        self.team.idle.wake_up(self.number);
+        if sits {
+            self.park.leave();
+            if self.worker.backlog() > 0 {
+                // [STEAL-2]
+                self.team.notify_cheaply(false);
+            }
+        }
+    }
+
+    /// When all sleep, whether somebody was offered to run a child in its own place, and is ready now.
+    fn unstick(&self) -> bool {
+        if self.team.idle.asleep() < self.team.len() {
+            return false;
+        }
+        let _inside = task::enter();
+        task::current().is_some_and(|at| self.admission.unstick(at))
+    }
+}
+
+/// [STEAL-3]
+#[inline(always)]
+pub(crate) fn carry_out(admission: &Admission, mut ended: Ended) {
+    {
+        let _inside = task::enter();
+        if let Some(at) = task::current() {
+            ended.free(at.1);
+            admission.release(at, ended.place, ended.bytes);
+        }
+    }
+    ended.tell();
+}
+
+/// Ends every task of a team whose workers have stopped, and everything that waits, on the thread that sits there.
+pub(crate) fn shut_down(team: &'static Team, seat: &Seat, park: &impl TeamPark) {
+    let admission = {
+        let _inside = task::enter();
+        let Some((home, local)) = task::current() else { return };
+        let admission = Admission::of(home, local);
+        admission.begin_end();
+        admission
+    };
+    shared::cancel_all(team, seat.worker(), |ended| carry_out(admission, ended));
+    let _inside = task::enter();
+    let Some(at) = task::current() else { return };
+    if at.0.shared.inbox.take_attention() {
+        admission.collect(at);
+        park.collect();
+    }
+    admission.end();
+    admission.trim();
+}
