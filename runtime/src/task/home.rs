@@ -35,6 +35,8 @@ use super::body::Cache;
 use super::queue::Queue;
 use super::site::Sites;
 use super::table::Table;
+#[cfg(feature = "stealing")]
+use super::team::Team;
 use super::{DETACH, Header, JOIN, WAKE};
 use crate::scheduler::inbox::Inbox;
 use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local, seeded};
@@ -161,24 +163,6 @@ impl Home {
     pub(crate) fn team(&self) -> Option<&Team> {
         self.shared.team.get()
     }
-
-    /// Its address as the headers of its tasks note it.
-    pub(super) fn tagged(&'static self) -> *mut Home {
-        std::ptr::from_ref(self).cast_mut().map_addr(|address| address | usize::from(self.team().is_some()))
-    }
-}
-
-/// The address of a home, whatever its kind.
-#[cfg(feature = "stealing")]
-pub(super) const fn untagged(address: usize) -> usize {
-    address & !1
-}
-
-/// Whether a header notes a team's home: no thread's [`current`] home is like that, so that its tasks never take the path of
-/// an owner.
-#[cfg(feature = "stealing")]
-pub(super) const fn is_tagged(address: usize) -> bool {
-    address & 1 != 0
 }
 
 /// Makes `home` the current one; which was before.
@@ -192,110 +176,6 @@ pub(super) fn set_current(home: Option<&'static Home>) -> Option<&'static Home> 
 pub(crate) fn current() -> Option<(&'static Home, &'static Local)> {
     let home = CURRENT.with(std::cell::Cell::get)?;
     Some((home, &home.local))
-}
-
-#[cfg(feature = "stealing")]
-use super::team::Team;
-#[cfg(feature = "stealing")]
-pub(crate) use super::team::{budget, enter, outside, polled_here};
-#[cfg(not(feature = "stealing"))]
-pub(crate) use alone::*;
-
-/// Where no home is shared, nothing is left of all that.
-#[cfg(not(feature = "stealing"))]
-mod alone {
-    use super::{Cell, Header, Home, current};
-    use core::task::Waker;
-
-    /// Nobody.
-    pub(crate) enum Team {}
-
-    impl Team {
-        pub(crate) fn publish(&self, _: &'static Header) {
-            match *self {}
-        }
-
-        pub(crate) fn take_returned(&self, _: impl FnMut(&'static Header)) {
-            match *self {}
-        }
-
-        pub(crate) fn is_of_this_thread(&self) -> bool {
-            match *self {}
-        }
-    }
-
-    impl Home {
-        #[inline(always)]
-        pub(crate) fn team(&self) -> Option<&Team> {
-            None
-        }
-
-        #[inline(always)]
-        pub(in super::super) fn tagged(&'static self) -> *mut Home {
-            std::ptr::from_ref(self).cast_mut()
-        }
-
-        #[inline(always)]
-        pub(in super::super) fn cache<'a>(&self, local: &'a super::Local) -> &'a super::Cache {
-            &local.cache
-        }
-    }
-
-    #[inline(always)]
-    pub(in super::super) const fn untagged(address: usize) -> usize {
-        address
-    }
-
-    #[inline(always)]
-    pub(in super::super) const fn is_tagged(_: usize) -> bool {
-        false
-    }
-
-    /// Nothing: a thread is inside of its runtime all the time that it runs it.
-    #[must_use]
-    pub(crate) struct Inside;
-
-    #[inline(always)]
-    pub(crate) fn enter() -> Inside {
-        Inside
-    }
-
-    /// Runs `f`.
-    #[inline(always)]
-    pub(crate) fn outside<R>(f: impl FnOnce() -> R) -> R {
-        f()
-    }
-
-    /// What is left for the task that is being polled on this thread.
-    #[inline(always)]
-    pub(in super::super) fn budget() -> Option<&'static Cell<u32>> {
-        Some(&current()?.1.budget)
-    }
-
-    /// The task that is being polled on this thread.
-    #[inline(always)]
-    pub(in super::super) fn polled_here() -> Option<&'static Header> {
-        current()?.1.current.get()
-    }
-
-    /// What a header of a team does; there is none.
-    impl Header {
-        pub(in super::super) fn wake_shared(&'static self, _: u32) {}
-        pub(in super::super) fn abort_shared(&'static self) {}
-        pub(in super::super) fn give_back_shared(&'static self) {}
-        pub(in super::super) fn detach_shared(&'static self) -> bool {
-            false
-        }
-        pub(in super::super) fn watch_shared(&'static self, _: &Waker) -> bool {
-            false
-        }
-        pub(in super::super) fn is_of_this_team(&'static self) -> bool {
-            false
-        }
-        pub(in super::super) fn cache_here(&'static self) -> Option<&'static super::Cache> {
-            None
-        }
-    }
 }
 
 impl Shared {

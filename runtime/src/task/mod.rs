@@ -44,6 +44,8 @@
 //! `state.rs`, then `home.rs`, `table.rs`, `body.rs`, `vtable.rs`, `waker.rs`, `join.rs`, `waiter.rs`,
 //! `in_place.rs`, `desk.rs`.
 
+#[cfg(not(feature = "stealing"))]
+mod alone;
 pub(crate) mod body;
 pub(crate) mod desk;
 pub(crate) mod home;
@@ -71,12 +73,18 @@ pub(crate) mod waker;
 #[cfg(not(anteroom_loom))]
 pub(crate) mod worst;
 
+#[cfg(not(feature = "stealing"))]
+use alone as company;
+#[cfg(feature = "stealing")]
+use team as company;
+
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
+pub(crate) use company::{enter, outside};
 #[cfg(not(anteroom_loom))]
 pub(crate) use home::Entered;
-pub(crate) use home::{Home, Local, Owner, current, enter, outside};
+pub(crate) use home::{Home, Local, Owner, current};
 pub use join::{JoinError, JoinHandle, TaskId};
 pub(crate) use join::{JoinErrorKind, joined};
 use joiner::{Joiner, JoinerKind};
@@ -376,7 +384,7 @@ pub(crate) fn attend_all(local: &Local) {
 /// One operation of the current task's budget; when it has none left it is woken and must return `Pending`.
 #[inline]
 pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
-    match home::budget() {
+    match company::budget() {
         Some(budget) => spend_of(budget, cx),
         None => Poll::Ready(()),
     }
@@ -426,7 +434,7 @@ impl Header {
     #[inline(always)]
     fn home(&self) -> Option<&'static Home> {
         // Ordering: Relaxed; it is null or this one value, whose contents were there before any header was handed out.
-        let home = self.home.load(Ordering::Relaxed).map_addr(home::untagged);
+        let home = self.home.load(Ordering::Relaxed).map_addr(company::untagged);
         // SAFETY: [TABLE-1] not null, it is the home that `Table::link` was given, which lives for ever.
         unsafe { home.as_ref() }
     }
@@ -435,7 +443,7 @@ impl Header {
     #[inline(always)]
     fn is_shared(&self) -> bool {
         // Ordering: Relaxed; as in `home`, and a header without one is nobody's.
-        home::is_tagged(self.home.load(Ordering::Relaxed).addr())
+        company::is_tagged(self.home.load(Ordering::Relaxed).addr())
     }
 
     /// Whether this thread is inside of its runtime, and may touch what is its owner's.

@@ -17,7 +17,7 @@ use core::fmt;
 #[cfg(not(anteroom_loom))]
 use core::task::Poll;
 
-use super::home::polled_here;
+use super::company::polled_here;
 use super::{Header, Local};
 
 /// What a task waits for: some of admission, another task, a timer, I/O and a blocking job, or something that this crate

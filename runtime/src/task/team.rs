@@ -199,6 +199,9 @@ impl Worker {
             None => first = Some(task),
             Some(_) => self.push_own(task),
         });
+        if share > 0 {
+            team.notify_cheaply(false);
+        }
         first
     }
 
@@ -407,6 +410,11 @@ impl Team {
 }
 
 impl Home {
+    /// Its address as the headers of its tasks note it.
+    pub(super) fn tagged(&'static self) -> *mut Home {
+        std::ptr::from_ref(self).cast_mut().map_addr(|address| address | usize::from(self.team().is_some()))
+    }
+
     /// Where the bodies of new tasks come from on this thread.
     #[inline(always)]
     pub(super) fn cache<'a>(&self, local: &'a Local) -> &'a Cache {
@@ -415,6 +423,17 @@ impl Home {
             Some(team) => team.cache_here().unwrap_or(&local.cache),
         }
     }
+}
+
+/// The address of a home, whatever its kind.
+pub(super) const fn untagged(address: usize) -> usize {
+    address & !1
+}
+
+/// Whether a header notes a team's home: no thread's [`current`] home is like that, so that its tasks never take the path of
+/// an owner.
+pub(super) const fn is_tagged(address: usize) -> bool {
+    address & 1 != 0
 }
 
 /// A thread's place in a team.

@@ -20,10 +20,9 @@ use core::task::{Context, Poll};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Header;
 use super::body::{Cache, counted_bytes};
-use super::home::outside;
 use super::state::Outcome;
+use super::{Header, outside};
 
 /// What a panic carried.
 pub(crate) type Payload = Box<dyn Any + Send>;
