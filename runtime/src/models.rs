@@ -16,6 +16,8 @@
 //! `gather.rs` here, for each that begins with their name.
 
 mod cancel;
+#[cfg(feature = "stealing")]
+mod idle;
 mod lending;
 
 mod gather;

@@ -3,7 +3,7 @@
 //! # Problem
 //! A worker that finds no task must sleep, and somebody must wake it when there is one. A wake that is forgotten is a task
 //! that never runs; a wake too many costs more than fifty polls, if it goes to another core. And most pushes come from a
-//! worker that will run the task itself, so that even one locked instruction there would be dear.
+//! worker that will run the task itself, where even one locked instruction would be dear.
 //!
 //! # Idea
 //! A worker looks into its own ring, then into the injector; then it *searches*, which is to look into the rings of all
@@ -61,6 +61,8 @@
 //! | `prepare_sleep` | 3 | |
 //! | `wake_up` | was rung 2 | of itself 3 |
 //!
+//! On x86 the compiler makes a fence and a load of a `notify` that rings nobody, so that it does not even write the word.
+//!
 //! The list has room for all workers from the start, so that nothing here allocates later.
 //!
 //! # Invariants
@@ -82,8 +84,8 @@
 //! - A bound for each sleeper, in place of a lookout: with one long poll all others would wake a thousand times a second.
 //! - Counts of awake workers that change apart from the list: between the two, a worker is rung that is not there, or is
 //!   there and counted as awake; counts that went wrong so stayed wrong.
-//! - All in one word of 64 bits, with a bit for each sleeper: no lock, and no count that could be wrong. But 57 workers at most,
-//!   on targets that have such an atomic; and the lock is taken only beside a system call.
+//! - All in one word of 64 bits, with a bit for each sleeper: no lock, and no count that could be wrong. But some fifty
+//!   workers at most, on targets that have such an atomic; and the lock is taken only beside a system call.
 //! - Who finds something always rings another if it was the last to search: then each event that wakes an idle process wakes
 //!   two workers, the second for nothing.
 //!
@@ -149,9 +151,9 @@ impl Idle {
         self.claim()
     }
 
-    /// A worker, after it pushed to its own ring: the worker to ring, or `None`. With `backlog` it says that more has lain
-    /// in its ring for a while than it gets done, and wants another at work; without, one is rung only if nobody looks out,
-    /// so this may be asked at each push. No locked instruction if nobody is to be rung.
+    /// A worker that is awake and does not search, after each push to its own ring: the worker to ring, or `None`. With
+    /// `backlog` it says that more has lain there for a while than it gets done, and wants another at work; without, one is
+    /// rung only if nobody looks out: it then takes what it finds, or is the lookout. No locked instruction if nobody is rung.
     #[must_use = "who is named here and not rung sleeps on"]
     #[inline]
     pub(crate) fn notify_cheaply(&self, backlog: bool) -> Option<usize> {
@@ -188,12 +190,14 @@ impl Idle {
     }
 
     /// A searcher has found something, and is awake from here: the worker to ring, so that others search on. If it was the
-    /// last, `more` is asked whether there is anything left in the injector and in the rings.
+    /// last, `more` is asked whether there is anything besides what it has taken: in the injector, in the others' rings and
+    /// in its own, since while it searched its own pushes rang nobody.
     #[must_use = "who is named here and not rung sleeps on"]
     pub(crate) fn end_search(&self, more: impl FnOnce() -> bool) -> Option<usize> {
         // Ordering: AcqRel. Acquire pairs with the Release in `notify`, so that `more` sees what was pushed by those who relied
         // on this searcher [IDLE-1].
-        let before = Word(self.word.fetch_sub(SEARCHER, Ordering::AcqRel));
+        let ordering = if seeded("idle_end_plain") { Ordering::Relaxed } else { Ordering::AcqRel };
+        let before = Word(self.word.fetch_sub(SEARCHER, ordering));
         debug_assert!(before.searching() > 0, "[IDLE-3]");
         if before.searching() > 1 || before.asleep() == 0 || seeded("idle_never_last") {
             return None;
@@ -253,6 +257,7 @@ impl Idle {
     }
 
     /// How many search; a statistic, too.
+    #[cfg(test)]
     pub(crate) fn searching(&self) -> usize {
         self.look().searching() as usize
     }
@@ -381,5 +386,214 @@ impl Sleepers {
         let at = self.long.iter().position(|&other| other == worker)?;
         self.long.remove(at);
         Some(Role::Sleeper)
+    }
+}
+
+#[cfg(all(test, not(anteroom_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the model knows of a worker.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    enum State {
+        Awake,
+        Searching,
+        /// Named by a notification, which it does not know yet.
+        Rung,
+        Short,
+        Long,
+    }
+
+    /// Workers by their states, and the sleepers in the order in which they came.
+    struct Model {
+        states: Vec<State>,
+        slept: Vec<usize>,
+    }
+
+    impl Model {
+        fn new(workers: usize) -> Self {
+            Model { states: vec![State::Awake; workers], slept: Vec::new() }
+        }
+
+        fn count(&self, of: &[State]) -> usize {
+            self.states.iter().filter(|state| of.contains(state)).count()
+        }
+
+        fn searching(&self) -> usize {
+            self.count(&[State::Searching, State::Rung])
+        }
+
+        fn asleep(&self) -> usize {
+            self.count(&[State::Short, State::Long])
+        }
+
+        fn has_lookout(&self) -> bool {
+            self.count(&[State::Short]) > 0
+        }
+
+        fn sleep(&mut self, worker: usize) -> Sleep {
+            let all = self.asleep() + 1 == self.states.len();
+            let short = !all && !self.has_lookout();
+            self.states[worker] = if short { State::Short } else { State::Long };
+            self.slept.push(worker);
+            if short { Sleep::Short } else { Sleep::Long }
+        }
+
+        /// Rings who slept last, the lookout after all others.
+        fn ring(&mut self) -> Option<usize> {
+            let is_long = |worker: &&usize| self.states[**worker] == State::Long;
+            let worker = *self.slept.iter().rev().find(is_long).or(self.slept.last())?;
+            self.leave(worker, State::Rung);
+            Some(worker)
+        }
+
+        fn ring_if_nobody_searches(&mut self) -> Option<usize> {
+            if self.searching() > 0 { None } else { self.ring() }
+        }
+
+        fn leave(&mut self, worker: usize, state: State) {
+            self.slept.retain(|&other| other != worker);
+            self.states[worker] = state;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn it_agrees_with_a_list_of_states(
+            workers in 1..7_usize,
+            steps in prop::collection::vec((0..12_u8, any::<prop::sample::Index>(), any::<bool>()), 1..150),
+        ) {
+            // [IDLE-2] [IDLE-3], bugs.md 32
+            let idle = Idle::new(workers);
+            let mut model = Model::new(workers);
+            for (step, which, flag) in steps {
+                let worker = which.index(workers);
+                match (step, model.states[worker]) {
+                    (0, _) => prop_assert_eq!(idle.notify(), model.ring_if_nobody_searches()),
+                    (1, State::Awake) => {
+                        let expected = if flag || !model.has_lookout() { model.ring_if_nobody_searches() } else { None };
+                        prop_assert_eq!(idle.notify_cheaply(flag), expected);
+                    }
+                    (2, _) if flag => {
+                        let expected: Vec<usize> = std::iter::from_fn(|| model.ring()).collect();
+                        let mut rung = Vec::new();
+                        idle.notify_all(|worker| rung.push(worker));
+                        prop_assert_eq!(rung, expected);
+                    }
+                    (3..6, State::Awake) => {
+                        let may = model.searching() < workers.div_ceil(2);
+                        prop_assert_eq!(idle.begin_search(), may);
+                        if may {
+                            model.states[worker] = State::Searching;
+                        }
+                    }
+                    (3..5, State::Searching) => {
+                        model.states[worker] = State::Awake;
+                        let is_alone = model.asleep() + 1 == workers;
+                        let must = flag || !(model.has_lookout() || is_alone);
+                        let expected = if must { model.ring_if_nobody_searches() } else { None };
+                        prop_assert_eq!(idle.end_search(|| flag), expected);
+                    }
+                    (5..12, State::Searching) | (6..12, State::Awake) => {
+                        let was_searching = model.states[worker] == State::Searching;
+                        prop_assert_eq!(idle.prepare_sleep(worker, was_searching), model.sleep(worker));
+                    }
+                    (3..7, State::Short | State::Long) => {
+                        prop_assert!(!idle.wake_up(worker));
+                        model.leave(worker, State::Searching);
+                    }
+                    (3..9, State::Rung) => {
+                        prop_assert!(idle.wake_up(worker));
+                        model.states[worker] = State::Searching;
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!((idle.asleep(), idle.searching()), (model.asleep(), model.searching()));
+                prop_assert!(idle.is_consistent());
+            }
+        }
+    }
+
+    #[test]
+    fn at_most_half_of_the_workers_begin_to_search() {
+        for (workers, searchers) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (WORKERS_MAX, 0x4000)] {
+            let idle = Idle::new(workers);
+            assert_eq!((0..workers).filter(|_| idle.begin_search()).count(), searchers, "of {workers}");
+            assert_eq!(idle.end_search(|| true), None);
+            assert!(idle.begin_search() && !idle.begin_search());
+        }
+    }
+
+    #[test]
+    fn as_many_workers_as_there_may_be_have_room_in_the_word() {
+        let all = WORKERS_MAX as u32;
+        let asleep = Word((all - 1) * Role::Sleeper.unit() + Role::Lookout.unit());
+        assert_eq!((asleep.asleep(), asleep.searching(), asleep.has_lookout()), (all, 0, true));
+        let searching = Word(all * SEARCHER);
+        assert_eq!((searching.asleep(), searching.searching(), searching.has_lookout()), (0, all, false));
+    }
+
+    #[test]
+    fn who_slept_last_is_rung_first_and_the_lookout_last() {
+        let idle = Idle::new(5);
+        assert_eq!(idle.prepare_sleep(2, false), Sleep::Short);
+        assert_eq!(idle.prepare_sleep(0, false), Sleep::Long);
+        assert_eq!(idle.prepare_sleep(3, false), Sleep::Long);
+        for expected in [3, 0, 2] {
+            assert_eq!(idle.notify_cheaply(false), None, "there is a lookout");
+            assert_eq!(idle.notify(), Some(expected));
+            assert_eq!(idle.notify(), None, "there is a searcher");
+            assert!(idle.wake_up(expected));
+            let next = idle.end_search(|| false);
+            assert_eq!(next, None, "nothing is left");
+        }
+        assert_eq!(idle.notify(), None, "nobody sleeps");
+    }
+
+    #[test]
+    fn a_burst_wakes_one_after_the_other() {
+        let idle = Idle::new(4);
+        for worker in 0..3 {
+            let _sleep = idle.prepare_sleep(worker, false);
+        }
+        let mut rung = vec![idle.notify().expect("a sleeper")];
+        while let Some(next) = idle.end_search(|| true) {
+            rung.push(next);
+        }
+        assert_eq!((rung, idle.searching()), (vec![2, 1, 0], 0));
+    }
+
+    #[test]
+    fn an_event_that_wakes_an_idle_process_wakes_one_worker() {
+        let idle = Idle::new(4);
+        for worker in 0..4 {
+            let _sleep = idle.prepare_sleep(worker, false);
+        }
+        // The lookout's time is up; since all sleep, nobody looks out from then on.
+        assert!(!idle.wake_up(0));
+        assert_eq!(idle.prepare_sleep(0, true), Sleep::Long);
+        assert!(!idle.wake_up(3));
+        assert_eq!(idle.end_search(|| false), None);
+        // Its first push, without a lookout: one comes, and looks out from then on.
+        let other = idle.notify_cheaply(false).expect("nobody looks out");
+        assert!(idle.wake_up(other));
+        assert_eq!(idle.prepare_sleep(other, true), Sleep::Short);
+        assert_eq!(idle.notify_cheaply(false), None);
+        assert_eq!(idle.notify_cheaply(true), Some(2));
+    }
+
+    #[test]
+    fn the_last_searcher_leaves_a_lookout_behind_unless_it_is_alone() {
+        // [IDLE-4]
+        let idle = Idle::new(3);
+        for worker in [0, 1, 2] {
+            let _sleep = idle.prepare_sleep(worker, false);
+        }
+        assert!(!idle.wake_up(0) && !idle.wake_up(1));
+        assert_eq!(idle.end_search(|| false), None, "another searches");
+        assert_eq!(idle.end_search(|| false), Some(2), "two are awake, and nobody looks out");
     }
 }
