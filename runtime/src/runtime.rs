@@ -56,6 +56,8 @@ pub struct Builder {
     blocking_threads: usize,
     blocking_queue: usize,
     blocking_stack_size: Option<usize>,
+    #[cfg(feature = "stealing")]
+    worker_stack_size: Option<usize>,
     timer_resolution: Duration,
     paused_clock: bool,
     long_polls: Option<Duration>,
@@ -82,6 +84,8 @@ impl Builder {
             blocking_threads: 4,
             blocking_queue: 64,
             blocking_stack_size: None,
+            #[cfg(feature = "stealing")]
+            worker_stack_size: None,
             timer_resolution: Duration::from_micros(100),
             paused_clock: false,
             long_polls: None,
@@ -308,7 +312,11 @@ impl Builder {
     /// assert!(anteroom::Builder::new().worst_case().total().is_none()); // task bytes have no bound there
     /// ```
     pub fn worst_case(&self) -> WorstCase {
-        worst::of(&worst::Options {
+        worst::of(&self.worst_options())
+    }
+
+    fn worst_options(&self) -> worst::Options {
+        worst::Options {
             tasks: self.max_tasks,
             services: self.service_tasks,
             task_bytes: self.max_task_bytes,
@@ -319,7 +327,9 @@ impl Builder {
             blocking_threads: self.blocking_threads,
             blocking_queue: self.blocking_queue,
             blocking_stack: self.blocking_stack_size,
-        })
+            workers: 0,
+            worker_stack: None,
+        }
     }
 
     /// Builds the runtime.

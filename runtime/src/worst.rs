@@ -28,6 +28,9 @@ pub(crate) struct Options {
     pub(crate) blocking_threads: usize,
     pub(crate) blocking_queue: usize,
     pub(crate) blocking_stack: Option<usize>,
+    /// The threads that run tasks, beside those that call `block_on`.
+    pub(crate) workers: usize,
+    pub(crate) worker_stack: Option<usize>,
 }
 
 /// What a blocking thread takes besides its stack: the allocator's arena of its own, as far as it is touched at first.
@@ -115,7 +118,9 @@ pub(crate) fn of(options: &Options) -> WorstCase {
     let part = |name, bytes, bound| Part { name, bytes, bound };
     let stack = options.blocking_stack.unwrap_or_else(std_stack);
     let jobs = options.blocking_threads.saturating_add(options.blocking_queue);
-    let parts = vec![
+    let worker_stack = options.worker_stack.unwrap_or_else(std_stack);
+    let worker = worker_stack.saturating_add(THREAD_BYTES).saturating_add(task::worst::worker_bytes());
+    let mut parts = vec![
         part("task headers", Some(headers), "max_tasks, service_tasks; the run queue is in them"),
         part("handles awaited elsewhere", Some(task::worst::waker_bytes(tasks)), "max_tasks, service_tasks"),
         part(
@@ -146,10 +151,17 @@ pub(crate) fn of(options: &Options) -> WorstCase {
             "blocking_threads x blocking_stack_size",
         ),
         part(
+            "workers",
+            Some(options.workers.saturating_mul(worker)),
+            "build_stealing: threads x worker_stack_size, and free blocks kept for each",
+        ),
+        part(
             "the rest",
             Some(driver::fixed_bytes() + task::worst::fixed_bytes()),
             "inbox, wheel, events, questions",
         ),
     ];
+    // Alone there is none, and nobody asks.
+    parts.retain(|part| part.name != "workers" || options.workers > 0);
     WorstCase { parts }
 }

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Source;
 use mio::{Events, Token};
-use reactor::{Direction, IoKey, Look, Reactor};
+use reactor::{Direction, Edges, IoKey, Look, Reactor};
 use remote::Remote;
 pub(crate) use system::{SHORTAGES, files_max};
 use wheel::{TimerKey, Wheel};
@@ -350,35 +350,36 @@ impl Driver {
         let_go(writer);
     }
 
-    /// Ready when it is worth trying; else `cx`'s waker is woken at the next edge.
+    /// Ready when it is worth trying, with how many edges there were; else `cx`'s waker is woken at the next.
     #[inline]
-    pub(crate) fn poll_ready(&self, key: IoKey, direction: Direction, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_ready(&self, key: IoKey, direction: Direction, cx: &Context<'_>) -> Poll<Edges> {
         let look = self.reactor().look(key, direction, cx.waker());
         match look {
-            Look::Ready => Poll::Ready(()),
+            Look::Ready(edges) => Poll::Ready(edges),
             Look::Watched => Poll::Pending,
             Look::Unwatched => {
                 let waker = cloned(cx.waker());
                 // An edge may have come while the waker was cloned.
                 let mut reactor = self.reactor();
-                let look = reactor.look(key, direction, &waker);
-                let old =
-                    if look == Look::Ready { Some(waker) } else { reactor.watch(key, direction, waker) };
+                let (polled, unused) = match reactor.look(key, direction, &waker) {
+                    Look::Ready(edges) => (Poll::Ready(edges), Some(waker)),
+                    _ => (Poll::Pending, reactor.watch(key, direction, waker)),
+                };
                 drop(reactor);
-                let_go(old);
-                if look == Look::Ready { Poll::Ready(()) } else { Poll::Pending }
+                let_go(unused);
+                polled
             }
         }
     }
 
     #[inline]
-    pub(crate) fn clear(&self, key: IoKey, direction: Direction) {
-        self.reactor().clear(key, direction);
+    pub(crate) fn clear(&self, key: IoKey, direction: Direction, seen: Edges) {
+        self.reactor().clear(key, direction, seen);
     }
 
     #[inline]
-    pub(crate) fn clear_partial(&self, key: IoKey, direction: Direction) {
-        self.reactor().clear_partial(key, direction);
+    pub(crate) fn clear_partial(&self, key: IoKey, direction: Direction, seen: Edges) {
+        self.reactor().clear_partial(key, direction, seen);
     }
 
     /// How many timers wait, and how many sources are open.
@@ -528,7 +529,7 @@ impl Park for Driver {
         let mut replaced = Vec::new();
         for (number, waker) in mail.waits {
             let (key, direction) = IoKey::of_wait_number(number);
-            self.clear(key, direction);
+            self.reactor().expect_edge(key, direction);
             let (fd, look, old) = {
                 let mut reactor = self.reactor();
                 let fd = reactor.fd(key);

@@ -15,8 +15,9 @@
 //!
 //! # Invariants
 //! - [REACTOR-1] A token names a slot and a stamp; an event for another stamp is stale and ignored (bugs.md 46).
-//! - [REACTOR-2] Readiness is cleared only by who has just seen the operation block, on the thread that takes the events:
-//!   no edge can come in between and be lost (bugs.md 45).
+//! - [REACTOR-2] Readiness is cleared only by who has just seen the operation block, and only if no edge has come since it began:
+//!   in a team another thread may take the events meanwhile (bugs.md 45). Edges are counted, and the count may come round: it
+//!   would take four thousand million of them within one system call.
 //!
 //! # Read next
 //! `mod.rs`, the turn that feeds it.
@@ -73,10 +74,14 @@ impl IoKey {
     }
 }
 
+/// How many edges one direction of a source has seen, to tell whether another has come since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edges(u32);
+
 /// What [`Reactor::look`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    Ready,
+    Ready(Edges),
     Watched,
     Unwatched,
 }
@@ -86,7 +91,18 @@ struct Side {
     ready: bool,
     /// No more edges will come: the peer has closed, or the socket failed.
     ended: bool,
+    edges: Edges,
     waker: Option<Waker>,
+}
+
+impl Side {
+    /// An edge has come; whom to wake.
+    fn edge(&mut self, is_end: bool) -> Option<Waker> {
+        self.ready = true;
+        self.ended |= is_end;
+        self.edges = Edges(self.edges.0.wrapping_add(1));
+        self.waker.take()
+    }
 }
 
 struct Entry {
@@ -173,14 +189,10 @@ impl Reactor {
         let failed = event.is_error();
         let mut woken = (None, None);
         if event.is_readable() || event.is_read_closed() || failed {
-            entry.read.ready = true;
-            entry.read.ended |= event.is_read_closed() || failed;
-            woken.0 = entry.read.waker.take();
+            woken.0 = entry.read.edge(event.is_read_closed() || failed);
         }
         if event.is_writable() || event.is_write_closed() || failed {
-            entry.write.ready = true;
-            entry.write.ended |= event.is_write_closed() || failed;
-            woken.1 = entry.write.waker.take();
+            woken.1 = entry.write.edge(event.is_write_closed() || failed);
         }
         woken
     }
@@ -188,10 +200,10 @@ impl Reactor {
     /// Whether it is worth trying, and if not, whether `waker` waits for the next edge already.
     #[inline]
     pub(crate) fn look(&mut self, key: IoKey, direction: Direction, waker: &Waker) -> Look {
-        let Some(entry) = self.get(key) else { return Look::Ready };
+        let Some(entry) = self.get(key) else { return Look::Ready(Edges::default()) };
         let side = entry.side(direction);
         if side.ready {
-            Look::Ready
+            Look::Ready(side.edges)
         } else if side.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             Look::Watched
         } else {
@@ -207,20 +219,32 @@ impl Reactor {
         }
     }
 
-    /// The operation would block: wait for the next edge.
+    /// The operation, which began after so many edges, would block: wait for the next.
     #[inline]
-    pub(crate) fn clear(&mut self, key: IoKey, direction: Direction) {
-        if let Some(entry) = self.get(key) {
-            entry.side(direction).ready = false;
+    pub(crate) fn clear(&mut self, key: IoKey, direction: Direction, seen: Edges) {
+        if let Some(side) = self.side_after(key, direction, seen) {
+            side.ready = false;
         }
     }
 
     /// The operation gave less than was asked for: the next would block, unless the stream has ended.
     #[inline]
-    pub(crate) fn clear_partial(&mut self, key: IoKey, direction: Direction) {
-        if let Some(entry) = self.get(key) {
-            let side = entry.side(direction);
+    pub(crate) fn clear_partial(&mut self, key: IoKey, direction: Direction, seen: Edges) {
+        if let Some(side) = self.side_after(key, direction, seen) {
             side.ready = side.ended;
+        }
+    }
+
+    /// One direction of a source, if it has seen no more edges ([REACTOR-2]).
+    #[inline]
+    fn side_after(&mut self, key: IoKey, direction: Direction, seen: Edges) -> Option<&mut Side> {
+        self.get(key).map(|entry| entry.side(direction)).filter(|side| side.edges == seen)
+    }
+
+    /// Whoever waits for one direction waits for an edge that is still to come.
+    pub(crate) fn expect_edge(&mut self, key: IoKey, direction: Direction) {
+        if let Some(entry) = self.get(key) {
+            entry.side(direction).ready = false;
         }
     }
 

@@ -84,6 +84,7 @@ impl TeamPark for Shared {
     }
 
     fn try_sit(&self) -> bool {
+        // [SEAT-1]
         with(|driver| !driver.seat.is_taken.replace(true)).unwrap_or(false)
     }
 

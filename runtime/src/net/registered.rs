@@ -67,15 +67,16 @@ impl<S: Source + AsRawFd> Registered<S> {
         ready!(task::spend(cx));
         let polled = driver::with_own(self.remote.remote, self.remote.epoch, |driver| {
             loop {
-                ready!(driver.poll_ready(self.key, direction, cx));
-                match operation(&self.source) {
+                let seen = ready!(driver.poll_ready(self.key, direction, cx));
+                // A system call: the others of a team go on meanwhile.
+                match task::outside(|| operation(&self.source)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        driver.clear(self.key, direction)
+                        driver.clear(self.key, direction, seen)
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(done) => {
                         if !got_all(&done) {
-                            driver.clear_partial(self.key, direction);
+                            driver.clear_partial(self.key, direction, seen);
                         }
                         return Poll::Ready(Ok(done));
                     }

@@ -33,6 +33,7 @@ use crate::scheduler::stealing::{self, Stealing};
 use crate::sync::Scope;
 use crate::task::team::{Ownership, Seat, Team};
 use crate::task::{self, Guest};
+use crate::worst::{self, WorstCase};
 
 /// As many workers as a runtime may have.
 const WORKERS_MAX: usize = 1_024;
@@ -60,6 +61,9 @@ impl Builder {
     /// [`paused_clock`](Self::paused_clock), which is a single-threaded runtime's; and the system's, when it gives no thread, epoll,
     /// eventfd or timerfd.
     pub fn build_stealing(self, workers: usize) -> io::Result<StealingRuntime> {
+        // As for the threads of blocking jobs.
+        const STACK_BYTES_MIN: usize = 128 << 10;
+        const STACK_BYTES_MAX: usize = 1 << 30;
         let refuse = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         self.check()?;
         if !(1..=WORKERS_MAX).contains(&workers) {
@@ -68,6 +72,12 @@ impl Builder {
         if self.paused_clock {
             let text = "paused_clock(true): with several workers no moment is the one in which nothing can run; use build()";
             return refuse(text.into());
+        }
+        if let Some(bytes) =
+            self.worker_stack_size.filter(|bytes| !(STACK_BYTES_MIN..=STACK_BYTES_MAX).contains(bytes))
+        {
+            let text = "must be between 131,072 and 1,073,741,824 bytes";
+            return refuse(format!("worker_stack_size({bytes}): {text}"));
         }
         let ownership = Ownership::new(workers);
         let team = ownership.team();
@@ -81,11 +91,45 @@ impl Builder {
         team.set_stopping(false);
         let mut runtime = StealingRuntime { door, threads: Vec::new(), ownership: Some(ownership) };
         for number in 0..workers {
-            let thread = thread::Builder::new().name(format!("anteroom-{number}"));
+            let mut thread = thread::Builder::new().name(format!("anteroom-{number}"));
+            if let Some(bytes) = self.worker_stack_size {
+                thread = thread.stack_size(bytes);
+            }
             // If one cannot be had, dropping the runtime ends those before it.
             runtime.threads.push(thread.spawn(move || work(team, number))?);
         }
         Ok(runtime)
+    }
+}
+
+impl Builder {
+    /// How many bytes of stack each worker of [`build_stealing`](Self::build_stealing) has: at least 128 KiB, and at most 1 GiB.
+    /// By default std's choice: 2 MiB, unless the environment's `RUST_MIN_STACK` says otherwise. Who sets
+    /// [`in_place_stack`](Self::in_place_stack) to more sets this, too.
+    ///
+    /// ```
+    /// let runtime = anteroom::Builder::new().worker_stack_size(512 << 10).in_place_stack(256 << 10).build_stealing(2).unwrap();
+    /// assert_eq!(runtime.block_on(anteroom::spawn(async { 7 }).join()).unwrap(), 7);
+    /// ```
+    #[must_use]
+    pub fn worker_stack_size(mut self, bytes: usize) -> Self {
+        self.worker_stack_size = Some(bytes);
+        self
+    }
+
+    /// [`worst_case`](Self::worst_case) of a runtime that is built with so many workers: their threads and rings, and the free
+    /// memory that each keeps, come on top.
+    ///
+    /// A thread inside of [`StealingRuntime::block_on`] keeps free memory, too, at most 1 MiB of blocks for as long as it is there.
+    ///
+    /// ```
+    /// let builder = anteroom::Builder::new().worker_stack_size(256 << 10);
+    /// let (alone, two) = (builder.worst_case(), builder.worst_case_stealing(2));
+    /// assert_eq!(two.parts().count(), alone.parts().count() + 1);
+    /// println!("{two}");
+    /// ```
+    pub fn worst_case_stealing(&self, workers: usize) -> WorstCase {
+        worst::of(&worst::Options { workers, worker_stack: self.worker_stack_size, ..self.worst_options() })
     }
 }
 

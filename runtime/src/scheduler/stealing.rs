@@ -98,6 +98,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                 self.run(next);
                 polls += 1;
             }
+            // [STEAL-1]
             let was_asked = self.take_inbox();
             if polls > 0 || was_asked {
                 self.found(&mut searches);

@@ -67,6 +67,7 @@ impl Ended {
     /// Frees the header, if that is to be done; the caller holds the key.
     pub(crate) fn free(&mut self, local: &Local) {
         if let Some(task) = self.detached.take() {
+            // [SHARED-4]
             // Its phase is running still, with no handle left: nobody but stale wakes moves it now.
             let action = task.move_on(Event::Finish(Outcome::Cancelled));
             debug_assert_eq!(action, Action::Recycle);
@@ -125,6 +126,7 @@ fn end(worker: &'static Worker, task: &'static Header, outcome: Outcome) -> Ende
         bytes += task.declared_bytes();
     }
     let joiner = task.take_joiner_shared();
+    // [SHARED-3] Kept, the header is the handle's from here.
     let is_kept = task.publish(outcome);
     if !is_kept {
         task.drop_output_shared(outcome, &worker.cache);
@@ -180,7 +182,7 @@ impl Header {
         }
     }
 
-    /// Puts it where a worker finds it; the caller has just set it `Scheduled`.
+    /// Puts it where a worker finds it ([SHARED-2]); the caller has just set it `Scheduled`.
     #[inline(always)]
     fn schedule(&'static self) {
         if let Some(team) = self.home().and_then(Home::team) {

@@ -26,6 +26,19 @@ pub(crate) fn declared_bytes(tasks: usize) -> usize {
     table::bytes_for(tasks, size_of::<usize>())
 }
 
+/// What a worker takes beside its thread: its ring, and the free blocks that it keeps.
+#[cfg(feature = "stealing")]
+pub(crate) fn worker_bytes() -> usize {
+    use super::team::{RING_LEN, Worker};
+    size_of::<Worker>() + RING_LEN * size_of::<usize>() + super::body::cache_worst_bytes()
+}
+
+/// As above; there are none.
+#[cfg(not(feature = "stealing"))]
+pub(crate) fn worker_bytes() -> usize {
+    0
+}
+
 /// A question that waits: its box, and the slip for its answer, without what the answer itself allocates.
 const ERRAND_BYTES: usize = 512;
 
