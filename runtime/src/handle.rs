@@ -314,11 +314,11 @@ impl Future for Watch {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let door = self.door;
-        let _inside = task::enter();
         if door.watch_drain(&mut self.number, waker) {
             self.number = None;
             return Poll::Ready(());
         }
+        let _inside = task::enter();
         task::waits_for(if door.is_here() { WaitsFor::JOIN } else { WaitsFor::JOIN_ELSEWHERE });
         Poll::Pending
     }

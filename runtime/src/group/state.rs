@@ -284,6 +284,7 @@ impl<T> Shared<T> {
                 self.left(seat);
                 // [GROUP-2]
                 handle.abort();
+                quietly(|| drop(handle));
                 return false;
             }
             if state.shutdowns > 0 {

@@ -333,9 +333,12 @@ impl<P: Plant> Asking<P> {
     /// Ends a child that runs in place: its place may be lent again, and then it is dropped.
     fn stop(mut self: Pin<&mut Self>) {
         let Some(waiter) = self.entry.lends_with() else { return };
-        match inside().filter(|_| waiter.is_here()) {
-            Some((at, admission)) => admission.end_lending(at, waiter),
-            None => self.as_mut().project().entry.give_back_lent(waiter),
+        {
+            let _inside = task::enter();
+            match inside().filter(|_| waiter.is_here()) {
+                Some((at, admission)) => admission.end_lending(at, waiter),
+                None => self.as_mut().project().entry.give_back_lent(waiter),
+            }
         }
         self.project().entry.drop_in_place();
     }
@@ -348,7 +351,6 @@ impl<P: Plant> Asking<P> {
 
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
-        let _inside = task::enter();
         if let Some(granted) = self.as_mut().leave() {
             handle::<P>(granted).abort();
         }
