@@ -510,7 +510,7 @@ impl Park for Driver {
         if self.clock.is_paused() {
             return self.park_paused(may_wait);
         }
-        let Some(timeout) = self.timeout() else { return };
+        let Some(timeout) = self.timeout(true) else { return };
         if !may_wait() {
             return;
         }
@@ -520,10 +520,12 @@ impl Park for Driver {
     fn collect(&self) {
         let mail = self.remote.take();
         for key in mail.timers {
-            task::quietly(|| self.cancel_timer(key));
+            let waker = self.wheel().cancel(key);
+            task::quietly(|| drop(waker));
         }
         for key in mail.sources {
-            task::quietly(|| self.forget(key));
+            let wakers = self.reactor().remove(key);
+            task::quietly(|| drop(wakers));
         }
         // Wakers are another's code, which may close files and open others: all files first, and then they.
         let mut replaced = Vec::new();
@@ -553,8 +555,9 @@ impl Park for Driver {
 }
 
 impl Driver {
-    /// How long to wait for the next timer, with what is due fired instead: then it is `None`.
-    fn timeout(&self) -> Option<Option<Duration>> {
+    /// How long to wait for the next timer, with what is due fired instead: then it is `None`. If it is long and `may_trim`, what
+    /// a burst has left goes back.
+    fn timeout(&self, may_trim: bool) -> Option<Option<Duration>> {
         let next = self.wheel().next();
         let mut left_ns = u64::MAX;
         let timeout = match next {
@@ -569,7 +572,7 @@ impl Driver {
                 self.timeout_until(Some(deadline_ns), now_ns)
             }
         };
-        let later = if left_ns > TRIM_BEFORE_NS { self.trim() } else { None };
+        let later = if may_trim && left_ns > TRIM_BEFORE_NS { self.trim() } else { None };
         Some(match (later, timeout) {
             (Some(later), Some(timeout)) => Some(later.min(timeout)),
             (later, timeout) => later.or(timeout),

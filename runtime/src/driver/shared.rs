@@ -53,7 +53,8 @@ impl Driver {
 
     /// Waits at most so long, and dispatches what came.
     fn sit(&self, at_most: Option<Duration>) {
-        let Some(timeout) = self.timeout() else { return };
+        // Memory goes back when all sleep, and not in the few moments of a lookout.
+        let Some(timeout) = self.timeout(at_most.is_none()) else { return };
         let timeout = match (timeout, at_most) {
             (Some(timeout), Some(at_most)) => Some(timeout.min(at_most)),
             (timeout, at_most) => timeout.or(at_most),
@@ -74,11 +75,13 @@ pub(crate) struct Shared;
 impl TeamPark for Shared {
     fn turn(&self) -> u32 {
         let turn = |driver: &Driver| {
-            if driver.seat.is_taken.get() {
-                driver.look_at_clock(driver.clock.elapsed_ns())
-            } else {
-                driver.turn()
+            // Also for a turn: wakers of others run in it, and another worker may come to look meanwhile.
+            if driver.seat.is_taken.replace(true) {
+                return driver.look_at_clock(driver.clock.elapsed_ns());
             }
+            let polls = driver.turn();
+            driver.seat.is_taken.set(false);
+            polls
         };
         with(turn).unwrap_or(POLLS_MAX)
     }

@@ -18,6 +18,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::pin::pin;
 use std::thread;
@@ -271,14 +272,12 @@ impl StealingRuntime {
 
 /// A future that waits again may be what the last worker that went to sleep took for something that moves.
 fn look_for_stuck(team: &'static Team) {
-    if team.idle.asleep() < team.len() {
-        return;
-    }
     let is_wanted = {
         let _inside = task::enter();
         admission::current().is_some_and(Admission::is_wanted)
     };
-    if is_wanted {
+    // In this order: a worker that held the key before, and saw this future run, is known to sleep by now.
+    if is_wanted && team.idle.asleep() == team.len() {
         team.notify();
     }
 }
@@ -293,9 +292,13 @@ impl Drop for StealingRuntime {
         if !team.is_of_this_thread() {
             return end(ownership, threads);
         }
-        // A worker cannot wait for itself. Without a thread to do it the runtime is given up as it is, stopped.
+        // A worker cannot wait for itself. Without a thread to do it the runtime is given up as it is, stopped, and its home with it.
+        let parts = ManuallyDrop::new((ownership, threads));
         let ending = thread::Builder::new().name("anteroom-end".into());
-        let _given_up = ending.spawn(move || end(ownership, threads));
+        let _given_up = ending.spawn(move || {
+            let (ownership, threads) = ManuallyDrop::into_inner(parts);
+            end(ownership, threads);
+        });
     }
 }
 

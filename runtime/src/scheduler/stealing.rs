@@ -41,6 +41,7 @@ use super::TeamPark;
 use super::idle::{LOOKOUT_WAIT, Sleep};
 use super::watch::Watch;
 use crate::admission::Admission;
+use crate::sync::Cell;
 use crate::task::shared::{self, Ended};
 use crate::task::team::{Seat, Team, Worker};
 use crate::task::{self, Header};
@@ -63,6 +64,8 @@ pub(crate) struct Stealing<'a, P> {
     park: &'a P,
     /// What each sibling had taken from its ring in all, when this worker last went to sleep.
     seen: Box<[usize]>,
+    /// Whether it has left the driver's seat, and run nothing since.
+    sat: Cell<bool>,
 }
 
 impl<'a, P: TeamPark> Stealing<'a, P> {
@@ -80,6 +83,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             long_ns: watch.threshold_ns(),
             park,
             seen: vec![usize::MAX; team.len()].into(),
+            sat: Cell::new(false),
         })
     }
 
@@ -135,11 +139,15 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         }
     }
 
-    /// It searches no more, if it did; another goes on, if there is more to be found.
+    /// It searches no more, if it did; another goes on, if there is more to be found, or if nobody looks out.
     #[inline(always)]
     fn found(&self, searches: &mut bool) {
         if std::mem::take(searches) {
             self.team.end_search();
+            if self.sat.take() {
+                // [STEAL-2]
+                self.team.notify_cheaply(false);
+            }
         }
     }
 
@@ -186,6 +194,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
 
     /// Sleeps until there is something to do, or in short for as long as siblings run. It counts as searching after that.
     fn sleep(&mut self, searches: bool) {
+        self.sat.set(false);
         self.worker.note_siblings(&mut self.seen);
         let sits = self.park.try_sit();
         self.worker.sleeps_in_driver(sits);
@@ -207,10 +216,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         self.team.idle.wake_up(self.number);
         if sits {
             self.park.leave();
-            if self.worker.backlog() > 0 {
-                // [STEAL-2]
-                self.team.notify_cheaply(false);
-            }
+            self.sat.set(true);
         }
     }
 

@@ -128,6 +128,7 @@ impl<S: Seed> Asking<S> {
             admitted = admission.try_admit(at, terms.bytes);
             if let Err(Refusal::Full | Refusal::Queued) = admitted {
                 if !admission.may_wait() {
+                    let_go(Some(waker));
                     return Poll::Ready(Err(SpawnError::QueueFull));
                 }
                 let waiter = admission.waiter();
@@ -396,13 +397,13 @@ fn poll_elsewhere<S: Seed>(
     door: Door,
     cx: &Context<'_>,
 ) -> Poll<Result<Granted, SpawnError>> {
-    match door.arrive(entry, terms, cx.waker().clone()) {
+    match door.arrive(entry, terms, cloned(cx.waker())) {
         Ok(()) => {
             waits_for_room(false);
             Poll::Pending
         }
         Err((turned, waker)) => {
-            drop(waker);
+            let_go(Some(waker));
             Poll::Ready(Err(turned.into()))
         }
     }

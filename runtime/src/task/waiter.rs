@@ -514,7 +514,7 @@ impl<K: Copy + Send> Waiter<K> {
 
     /// Another thread wants to be woken; the claim if the wait ended instead.
     fn watch_foreign(&self, new: &Waker) -> Option<u32> {
-        let new = new.clone();
+        let new = cloned(new);
         while !self.exchange(WAITING, BUSY) {
             let ended = self.settled();
             if ended.is_some() {
@@ -524,12 +524,13 @@ impl<K: Copy + Send> Waiter<K> {
         }
         let old = self.waker.replace(Some(new));
         if self.exchange(BUSY, WAITING) {
-            drop(old);
+            let_go(old);
             return None;
         }
         // The owner came in between and left the waker here, for nobody.
         let ended = self.settled();
-        drop((old, self.waker.take()));
+        let_go(old);
+        let_go(self.waker.take());
         ended
     }
 }
