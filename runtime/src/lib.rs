@@ -25,11 +25,16 @@
 //! `futures-io`: [`net::TcpStream`], `&TcpStream` and the halves of [`net::TcpStream::into_split`] implement the `AsyncRead`
 //! and `AsyncWrite` of the crate `futures-io`. Off by default.
 //!
+//! `stealing`: `StealingRuntime`, built by `Builder::build_stealing`: the tasks of one runtime on several threads, under the same
+//! bounds, for all of them together, and with the same functions. Off by default.
+//!
 //! # Reading order
 //! 1. `task/`: the life of a task. `mod.rs` tells who may touch what, `state.rs` is its protocol as one pure function,
-//!    `waiter.rs` how a future leaves its spawner's frame.
+//!    `waiter.rs` how a future leaves its spawner's frame. With several threads: `team.rs`, who may touch the rest, and
+//!    `shared.rs`, the same protocol under compare-and-swap.
 //! 2. `admission/`: who gets in; `lending.rs`, who runs in another's place. The permit logic itself is the crate `anteroom-limiter`.
-//! 3. `scheduler/local.rs`: the whole loop on one page; `inbox.rs`: how other threads reach it.
+//! 3. `scheduler/local.rs`: the whole loop on one page; `inbox.rs`: how other threads reach it; `stealing.rs`: the same loop for
+//!    several threads, with `ring.rs` and `idle.rs`.
 //! 4. `driver/`: one turn of timers and sockets.
 //! 5. `time/`, `net/`, `blocking.rs`: what futures can wait for.
 //! 6. `spawn/`: the front door; `group/`: tasks that belong together. `handle.rs`: the same from other threads, over

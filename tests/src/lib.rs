@@ -58,6 +58,21 @@
 //! let runtime = anteroom::Runtime::new().unwrap();
 //! std::thread::spawn(move || runtime.block_on(async {}));
 //! ```
+//! One with workers may be shared, and its futures of `block_on` may borrow and hold what is not `Send`; its tasks may not, since they
+//! move between the workers:
+//! ```
+//! let (runtime, text) = (anteroom::Builder::new().build_stealing(1).unwrap(), std::rc::Rc::new(String::from("borrowed")));
+//! assert_eq!(runtime.block_on(async { text.len() }), 8);
+//! std::thread::spawn(move || runtime.block_on(async {})).join().unwrap();
+//! ```
+//! ```compile_fail,E0277
+//! let (runtime, text) = (anteroom::Builder::new().build_stealing(1).unwrap(), std::rc::Rc::new(String::from("borrowed")));
+//! runtime.block_on(async { anteroom::spawn(async move { text.len() }).await }).unwrap();
+//! ```
+//! ```compile_fail,E0373
+//! let (runtime, text) = (anteroom::Builder::new().build_stealing(1).unwrap(), String::from("borrowed"));
+//! runtime.block_on(async { anteroom::spawn(async { text.len() }).await }).unwrap();
+//! ```
 //! A waiting spawn that was polled does not move, since whoever frees a place takes the future out of it:
 //! ```compile_fail,E0277
 //! fn movable<T: Unpin>(_: T) {}

@@ -14,7 +14,7 @@ use anteroom::{
     AsCompleted, Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, Gather,
     GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle,
     LongPolls, Metrics, Part, Reservation, Reserve, RunUntil, Runtime, Spawn, SpawnError, SpawnLocal,
-    SpawnTimeoutError, SpawnWith, TaskGroup, TaskId, TryGather, TrySpawnBlockingError, TrySpawnError,
+    SpawnTimeoutError, SpawnWith, StealingRuntime, TaskGroup, TaskId, TryGather, TrySpawnBlockingError, TrySpawnError,
     Waiters, Waiting, WaitsFor, Within, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
@@ -82,6 +82,8 @@ type Items = std::ops::Range<u8>;
 rows! {
     // A runtime belongs to the thread that made it, and nobody else may even look at it.
     Runtime: NO NO YES;
+    // One with threads of its own belongs to nobody.
+    StealingRuntime: YES YES YES;
     Builder: YES YES YES;
     Metrics: YES YES YES;
     LongPolls: YES YES YES;
