@@ -14,8 +14,8 @@ use anteroom::{
     AsCompleted, Ask, AskError, Blocking, Builder, CancelGuard, CancellationToken, Cancelled, Drain, Gather,
     GroupHandle, GroupSpawn, GroupSpawnLocal, Handle, Holder, Holders, Join, JoinError, JoinHandle,
     LongPolls, Metrics, Part, Reservation, Reserve, RunUntil, Runtime, Spawn, SpawnError, SpawnLocal,
-    SpawnTimeoutError, SpawnWith, StealingRuntime, TaskGroup, TaskId, TryGather, TrySpawnBlockingError, TrySpawnError,
-    Waiters, Waiting, WaitsFor, Within, WorstCase, YieldNow,
+    SpawnTimeoutError, SpawnWith, StealingRuntime, TaskGroup, TaskId, TryGather, TrySpawnBlockingError,
+    TrySpawnError, Waiters, Waiting, WaitsFor, Within, WorstCase, YieldNow,
 };
 use anteroom_limiter::ledger::{Key, Ledger, Refusal};
 use anteroom_limiter::{

@@ -10,7 +10,7 @@
 //!
 //! | joiner's word | the waker | who may touch it |
 //! |---|---|---|
-//! | `NOBODY` | none | the handle, after a swap to `WRITING` |
+//! | `NOBODY` | none | the handle, before it says that it is there |
 //! | `WRITING` | the handle is writing it | the handle |
 //! | `OWN`, `BOXED` | there | who swaps the word away: the handle, to replace it, or who ends the task |
 //! | `GONE` | taken, or there was none | nobody: the task is done, or about to be in the next few instructions |
@@ -67,9 +67,9 @@ impl Ended {
     /// Frees the header, if that is to be done; the caller holds the key.
     pub(crate) fn free(&mut self, local: &Local) {
         if let Some(task) = self.detached.take() {
-            // [SHARED-4]
-            // Its phase is running still, with no handle left: nobody but stale wakes moves it now.
-            let action = task.move_on(Event::Finish(Outcome::Cancelled));
+            // [SHARED-4] Its phase is running still, with no handle left: only wakes move it, to where this moves it from, too,
+            // so that a plain store will do.
+            let action = task.apply(Event::Finish(Outcome::Cancelled));
             debug_assert_eq!(action, Action::Recycle);
             local.table.give_back(task);
         }
@@ -125,7 +125,9 @@ fn end(worker: &'static Worker, task: &'static Header, outcome: Outcome) -> Ende
     if marks.declared() {
         bytes += task.declared_bytes();
     }
-    let joiner = task.take_joiner_shared();
+    // A handle that is gone has taken its waker with it, and does not come back.
+    let has_handle = task.snapshot().has_handle();
+    let joiner = if has_handle { task.take_joiner_shared() } else { Joiner::None };
     // [SHARED-3] Kept, the header is the handle's from here.
     let is_kept = task.publish(outcome);
     if !is_kept {
@@ -254,6 +256,17 @@ impl Header {
             Some(data) => (data, OWN),
             None => (Box::into_raw(Box::new(waker.clone())).cast_const().cast::<()>(), BOXED),
         };
+        if before == NOBODY {
+            // Who ends the task does not look at it before the word says that it is there.
+            self.joiner.set(data);
+            // Ordering: AcqRel; Release has who ends the task find the waker.
+            let left = self.foreign.compare_exchange(NOBODY, kind, Ordering::AcqRel, Ordering::Acquire);
+            if left.is_ok() {
+                return true;
+            }
+            self.forget_joiner(kind, data);
+            return seeded("shared_join_no_second_look") || self.await_done();
+        }
         // Ordering: AcqRel; whoever held the waker before gives it up, or has.
         let before = self.foreign.swap(WRITING, Ordering::AcqRel);
         if before == GONE {
@@ -306,9 +319,11 @@ impl Header {
 
     /// Lets a task go; false if it is done, and its output the handle's still.
     pub(super) fn detach_shared(&'static self) -> bool {
-        // Ordering: AcqRel; as in `watch_shared`.
-        let before = self.foreign.swap(NOBODY, Ordering::AcqRel);
-        if before == BOXED {
+        // A waker of ours may stay: at worst it wakes for nothing.
+        // Ordering: Relaxed, since this handle wrote it; then AcqRel, as in `watch_shared`.
+        if self.foreign.load(Ordering::Relaxed) == BOXED
+            && self.foreign.swap(NOBODY, Ordering::AcqRel) == BOXED
+        {
             self.forget_joiner(BOXED, self.joiner.get());
         }
         // Ordering: Acquire; who reads `Done` sees the output.
