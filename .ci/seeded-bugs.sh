@@ -8,7 +8,9 @@ export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARG
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/loom} RUSTFLAGS="--cfg anteroom_loom" RUST_BACKTRACE=0
 
 models() { # package, models, bug
-    ANTEROOM_BUG=$3 timeout 600 cargo test --release -p "$1" --lib "$2" 2>&1
+    local features=()
+    [ "$1" = anteroom ] && features=(--features stealing)
+    ANTEROOM_BUG=$3 timeout 600 cargo test --release -p "$1" "${features[@]}" --lib "$2" 2>&1
 }
 
 bugs_of() { # crate: the names that its sources mention

@@ -21,6 +21,8 @@ mod idle;
 mod lending;
 
 mod gather;
+#[cfg(feature = "stealing")]
+mod ring;
 
 use std::future::poll_fn;
 use std::panic::Location;

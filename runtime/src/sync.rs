@@ -43,9 +43,9 @@ mod imp {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
     #[cfg(feature = "stealing")]
     pub(crate) use loom::sync::atomic::{AtomicPtr as SlotPtr, AtomicUsize};
-    // What uses it is written before it is shared and not after, in a model: no step of any protocol.
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now as yield_thread;
+    // What uses it is written before it is shared and not after, in a model: no step of any protocol.
     pub(crate) use std::sync::atomic::AtomicPtr;
 }
 

@@ -126,13 +126,13 @@ impl<X> Ring<X> {
         }
     }
 
-    /// How many items it holds at most.
     /// How many were ever taken, by anybody; it comes round.
     pub(crate) fn taken(&self) -> usize {
         // Ordering: Relaxed; a hint.
         self.head.0.load(Ordering::Relaxed)
     }
 
+    /// How many items it holds at most.
     pub(crate) fn capacity(&self) -> usize {
         self.slots.len()
     }
@@ -145,6 +145,7 @@ impl<X> Ring<X> {
     }
 
     /// Whether it holds nothing: to the owner certain, when true; to others a hint.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -326,7 +327,6 @@ fn held<X>(item: *mut X) -> NonNull<X> {
 #[cfg(all(test, not(anteroom_loom)))]
 mod tests {
     use std::collections::VecDeque;
-    use std::ptr::without_provenance_mut;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -334,13 +334,16 @@ mod tests {
 
     use super::*;
 
-    /// An item that is a number: nothing looks at what it points to.
+    const ITEMS: usize = 100_000;
+    static BYTES: [u8; ITEMS] = [0; ITEMS];
+
+    /// An item is the address of a byte, whose place is its number.
     fn item(number: usize) -> NonNull<u8> {
-        NonNull::new(without_provenance_mut(number + 1)).expect("not zero")
+        NonNull::from(&BYTES[number])
     }
 
-    fn number(item: NonNull<u8>) -> usize {
-        item.addr().get() - 1
+    fn number(of: NonNull<u8>) -> usize {
+        of.addr().get() - item(0).addr().get()
     }
 
     fn fill(ring: &Ring<u8>, numbers: std::ops::Range<usize>) {
@@ -501,8 +504,6 @@ mod tests {
         }
     }
 
-    const ITEMS: usize = 200_000;
-
     /// What threads have taken, and what they see of what was written before the push.
     struct Taken {
         written: Vec<AtomicUsize>,
@@ -618,8 +619,10 @@ mod tests {
                         for &item in found.iter().chain([&own]).flatten() {
                             taken.take(item);
                         }
-                        if is_over && own.is_none() && found == [None, None] {
-                            break;
+                        match own.is_none() && found == [None, None] {
+                            true if is_over => break,
+                            true => std::thread::yield_now(),
+                            false => {}
                         }
                     }
                 });
@@ -628,10 +631,10 @@ mod tests {
             for number in 0..ITEMS {
                 taken.write(number);
                 while rings[0].push(item(number)).is_err() {
+                    std::thread::yield_now();
                     if let Some(item) = rings[0].pop() {
                         taken.take(item);
                     }
-                    std::thread::yield_now();
                 }
             }
             while let Some(item) = rings[0].pop() {

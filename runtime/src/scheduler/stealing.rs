@@ -144,7 +144,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     fn found(&self, searches: &mut bool) {
         if std::mem::take(searches) {
             self.team.end_search();
-            if self.sat.take() {
+            // What came with it into the own ring was pushed while this worker searched, and rang nobody.
+            if self.sat.take() || self.worker.backlog() > 0 {
                 // [STEAL-2]
                 self.team.notify_cheaply(false);
             }
