@@ -7,7 +7,7 @@ use crate::admission::{self, Admission, Counts};
 use crate::blocking::{self, Pool};
 use crate::driver::{self, Driver};
 use crate::scheduler::watch::Watch;
-use crate::task::{self, Local};
+use crate::task::{self, Home, Local};
 
 /// A look at a runtime's counts.
 ///
@@ -42,7 +42,7 @@ pub struct Metrics {
     pub headers: usize,
     /// Headers that take memory, in use or not; those beyond go back to the system before a long wait.
     pub headers_resident: usize,
-    /// Free memory that is kept for the next futures, in bytes.
+    /// Free memory that is kept for the next futures, in bytes; where there are several workers, by the thread that asks.
     pub cache_bytes: usize,
     /// Timers that wait.
     pub timers: usize,
@@ -82,13 +82,19 @@ impl From<Counts> for Metrics {
     }
 }
 
-pub(crate) fn gather(admission: &Admission, local: &Local, driver: &Driver, pool: &Pool) -> Metrics {
+pub(crate) fn gather(
+    admission: &Admission,
+    (home, local): (&'static Home, &Local),
+    driver: &Driver,
+    pool: &Pool,
+) -> Metrics {
+    local.table.take_returned(home);
     let (timers, io_sources) = driver.counts();
     let (blocking_jobs, blocking_threads) = pool.counts();
     Metrics {
         headers: local.table.taken(),
         headers_resident: local.table.resident(),
-        cache_bytes: local.cache.bytes(),
+        cache_bytes: home.cache(local).bytes(),
         timers,
         io_sources,
         blocking_jobs,
@@ -112,8 +118,8 @@ pub(crate) fn gather(admission: &Admission, local: &Local, driver: &Driver, pool
 pub fn metrics() -> Metrics {
     let _inside = task::enter();
     let found = match (task::current(), admission::current(), blocking::current()) {
-        (Some((_, local)), Some(admission), Some(pool)) => {
-            driver::with(|driver| gather(admission, local, driver, &pool))
+        (Some(at), Some(admission), Some(pool)) => {
+            driver::with(|driver| gather(admission, at, driver, &pool))
         }
         _ => None,
     };

@@ -517,7 +517,7 @@ impl Runtime {
     /// assert_eq!(runtime.metrics().tasks_live_peak, 1);
     /// ```
     pub fn metrics(&self) -> Metrics {
-        gather(self.admission, self.local, &self.driver, &self.pool)
+        gather(self.admission, (self.owner.home(), self.local), &self.driver, &self.pool)
     }
 }
 

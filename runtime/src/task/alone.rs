@@ -44,7 +44,7 @@ impl Home {
 
     /// Where the bodies of new tasks come from on this thread.
     #[inline(always)]
-    pub(super) fn cache<'a>(&self, local: &'a Local) -> &'a Cache {
+    pub(crate) fn cache<'a>(&self, local: &'a Local) -> &'a Cache {
         &local.cache
     }
 }

@@ -22,6 +22,9 @@
 //! | `vtable`, `joiner`, `next`, and what is known of the task | the owner | the owner |
 //! | `body` | the owner until `Done`, then the handle, wherever it is | the same |
 //!
+//! So it is where a runtime has one thread, the owner. Where a team of them shares it, `shared.rs` tells how `state` moves and what
+//! `foreign` is for; the other fields are of whoever moved the state, and what is known of the task of whoever holds the key.
+//!
 //! # Invariants
 //! - [TASK-1] The state word is never written by two threads, and the foreign word never by a plain store: a plain store
 //!   would lose what another thread has just asked for.
@@ -42,7 +45,7 @@
 //!
 //! # Read next
 //! `state.rs`, then `home.rs`, `table.rs`, `body.rs`, `vtable.rs`, `waker.rs`, `join.rs`, `waiter.rs`,
-//! `in_place.rs`, `desk.rs`.
+//! `in_place.rs`, `desk.rs`; and for several threads `team.rs`, `shared.rs`, `injector.rs`.
 
 #[cfg(not(feature = "stealing"))]
 mod alone;

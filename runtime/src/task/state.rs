@@ -6,7 +6,8 @@
 //!
 //! # Idea
 //! [`next`] maps (state, event) to (state, action) and touches nothing else. A shell stores the new state and carries the
-//! action out: the single-threaded shell with a plain store, since only the owner writes the word.
+//! action out: the single-threaded shell with a plain store, since only the owner writes the word; the shared one by
+//! compare-and-swap (`shared.rs`).
 //!
 //! | phase | in the run queue | future | output | who may act |
 //! |---|---|---|---|---|
