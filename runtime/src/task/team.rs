@@ -24,7 +24,7 @@
 //! one more each for `StartPoll`, the joiner and the end itself), a wake and a poll never.
 //!
 //! # Invariants
-//! - [TEAM-1] The home's local half is touched by the thread that holds the key, and [`current`](super::current) names a
+//! - [TEAM-1] The home's local half is touched by the thread that holds the key, and [`current`] names a
 //!   team's home on no other thread: whoever forgets to [`enter`] finds that it is outside of the runtime.
 //! - [TEAM-2] The cells of a [`Worker`] are touched by the thread that sits there; there is one at a time.
 //! - [TEAM-3] Under the key no code runs but this crate's: else a lock of the caller's and the key could wait for each other.
