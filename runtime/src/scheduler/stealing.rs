@@ -21,8 +21,9 @@
 //!
 //! # Invariants
 //! - [STEAL-1] As [LOOP-1]: at most N polls lie between two looks at the inbox, and at the driver or at who waits there.
-//! - [STEAL-2] Who leaves the driver's seat to run tasks sees to it that somebody else looks out, so that sockets and timers
-//!   are served while its polls last.
+//! - [STEAL-2] Who has found something to run sees to it that somebody is in the driver or looks out, if anybody sleeps, so that
+//!   sockets and timers are served while its polls last, and what it has in its ring: it may have been in the driver itself. It does
+//!   so after its search has ended, since before that it counts as who looks.
 //! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
 //!
 //! # Cost
@@ -41,7 +42,6 @@ use super::TeamPark;
 use super::idle::{LOOKOUT_WAIT, Sleep};
 use super::watch::Watch;
 use crate::admission::Admission;
-use crate::sync::Cell;
 use crate::task::shared::{self, Ended};
 use crate::task::team::{Seat, Team, Worker};
 use crate::task::{self, Header};
@@ -64,8 +64,6 @@ pub(crate) struct Stealing<'a, P> {
     park: &'a P,
     /// What each sibling had taken from its ring in all, when this worker last went to sleep.
     seen: Box<[usize]>,
-    /// Whether it has left the driver's seat, and run nothing since.
-    sat: Cell<bool>,
 }
 
 impl<'a, P: TeamPark> Stealing<'a, P> {
@@ -83,7 +81,6 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             long_ns: watch.threshold_ns(),
             park,
             seen: vec![usize::MAX; team.len()].into(),
-            sat: Cell::new(false),
         })
     }
 
@@ -144,11 +141,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     fn found(&self, searches: &mut bool) {
         if std::mem::take(searches) {
             self.team.end_search();
-            // What came with it into the own ring was pushed while this worker searched, and rang nobody.
-            if self.sat.take() || self.worker.backlog() > 0 {
-                // [STEAL-2]
-                self.team.notify_cheaply(false);
-            }
+            // [STEAL-2]
+            self.team.see_to_lookout(self.worker.backlog() > 0);
         }
     }
 
@@ -195,10 +189,9 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
 
     /// Sleeps until there is something to do, or in short for as long as siblings run. It counts as searching after that.
     fn sleep(&mut self, searches: bool) {
-        self.sat.set(false);
         self.worker.note_siblings(&mut self.seen);
         let sits = self.park.try_sit();
-        self.worker.sleeps_in_driver(sits);
+        self.worker.is_in_driver(sits);
         let sleep = self.team.idle.prepare_sleep(self.number, searches);
         if !self.team.has_work() && !self.unstick() {
             let at_most = match sleep {
@@ -216,8 +209,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         }
         self.team.idle.wake_up(self.number);
         if sits {
+            self.worker.is_in_driver(false);
             self.park.leave();
-            self.sat.set(true);
         }
     }
 

@@ -245,8 +245,8 @@ impl Worker {
         self.cache.forget_given_back();
     }
 
-    /// Says, before it sleeps, what will wake it.
-    pub(crate) fn sleeps_in_driver(&self, is_in_driver: bool) {
+    /// Says, before it sleeps, what will wake it; and when it has left the driver.
+    pub(crate) fn is_in_driver(&self, is_in_driver: bool) {
         // Ordering: Relaxed; the list of sleepers orders it.
         self.is_in_driver.store(is_in_driver, Ordering::Relaxed);
     }
@@ -333,6 +333,16 @@ impl Team {
     pub(crate) fn notify_cheaply(&self, has_backlog: bool) {
         if let Some(number) = self.idle.notify_cheaply(has_backlog) {
             self.workers[number].ring_bell();
+        }
+    }
+
+    /// Wakes a sleeper, if there are any and nobody looks out, where nobody is in the driver, to which the next goes that sleeps; or
+    /// where more `is_waiting` for this worker.
+    pub(crate) fn see_to_lookout(&self, is_waiting: bool) {
+        // Ordering: Relaxed; who leaves the driver just now asks the same, or sleeps there again.
+        let is_there = |worker: &Worker| worker.is_in_driver.load(Ordering::Relaxed);
+        if is_waiting || !self.workers.iter().any(is_there) {
+            self.notify_cheaply(false);
         }
     }
 
