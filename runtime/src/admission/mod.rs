@@ -20,7 +20,8 @@
 //! # Invariants
 //! - [ADMIT-1] No user code runs while the ledger is borrowed: wakers are taken out under the borrow and woken after it.
 //! - [ADMIT-2] Every path that returns units ends in [`Admission::grant`]: release, cancel, a node from the desk, close.
-//! - [ADMIT-3] One grant loop runs at a time; a nested call leaves its work to the outer one.
+//! - [ADMIT-3] One grant loop runs at a time on a thread; a nested call leaves its work to the outer one. Of a team, other
+//!   threads do not: the one that grants may be in a waker, for as long as that takes.
 //!
 //! # Rejected
 //! Waking the spawner so that it spawns itself: the place stands empty until it is polled, and a spawner that is never
@@ -343,7 +344,8 @@ impl Admission {
 
     /// The one function that grants ([ADMIT-2]): moves in whoever fits, from the head, and tells them.
     fn grant(&self, at: (&'static Home, &Local)) {
-        if self.granting.replace(true) {
+        let granting = at.0.granting(&self.granting);
+        if granting.replace(true) {
             return;
         }
         loop {
@@ -352,7 +354,7 @@ impl Admission {
             waiter.key.set(None);
             self.let_in(at, units, waiter);
         }
-        self.granting.set(false);
+        granting.set(false);
     }
 
     /// Moves in who was granted `units`, and tells.

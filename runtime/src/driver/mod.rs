@@ -294,14 +294,25 @@ impl Driver {
             return Set::Due;
         }
         // A clock that is held would stand still for one who asks again and again.
-        if self.wheel().len() >= self.limits.timers_max && !self.clock.is_paused() {
+        if self.is_full() {
             return if deadline_ns <= self.clock.elapsed_ns() { Set::Due } else { Set::Full };
         }
+        // The clone is the caller's code, and may set timers.
         let waker = cloned(waker);
+        if self.is_full() {
+            let_go(Some(waker));
+            return Set::Full;
+        }
         let key = self.wheel().insert(tick, waker);
         #[cfg(feature = "stealing")]
         self.hurry(tick);
         Set::Waits(key)
+    }
+
+    /// Whether no more timers may wait.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.wheel().len() >= self.limits.timers_max && !self.clock.is_paused()
     }
 
     /// Whether a timer still waits; then `waker` is the one to wake.

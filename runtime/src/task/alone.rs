@@ -42,6 +42,12 @@ impl Home {
         std::ptr::from_ref(self).cast_mut()
     }
 
+    /// Whether this thread grants places, as noted in `alone`.
+    #[inline(always)]
+    pub(crate) fn granting<'a>(&self, alone: &'a Cell<bool>) -> &'a Cell<bool> {
+        alone
+    }
+
     /// Where the bodies of new tasks come from on this thread.
     #[inline(always)]
     pub(crate) fn cache<'a>(&self, local: &'a Local) -> &'a Cache {

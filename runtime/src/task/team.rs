@@ -79,6 +79,8 @@ pub(crate) struct Worker {
     /// The task being polled just now, and what is left of its budget, while this thread does not hold the key.
     pub(super) current: Cell<Option<&'static Header>>,
     pub(super) budget: Cell<u32>,
+    /// Whether it lets in who waits, or is in the waker of one of them.
+    granting: Cell<bool>,
     key: StdCell<Option<MutexGuard<'static, ()>>>,
     /// The worker around this one on the same thread, if a `block_on` is nested in another runtime's.
     outer: StdCell<Option<&'static Worker>>,
@@ -109,6 +111,7 @@ impl Worker {
             cache: Cache::new(),
             current: Cell::new(None),
             budget: Cell::new(0),
+            granting: Cell::new(false),
             key: StdCell::new(None),
             outer: StdCell::new(None),
             thread: Mutex::new(None),
@@ -423,6 +426,14 @@ impl Home {
     /// Its address as the headers of its tasks note it.
     pub(super) fn tagged(&'static self) -> *mut Home {
         std::ptr::from_ref(self).cast_mut().map_addr(|address| address | usize::from(self.team().is_some()))
+    }
+
+    /// Whether this thread grants places, which without a team is noted in `alone`.
+    pub(crate) fn granting<'a>(&self, alone: &'a Cell<bool>) -> &'a Cell<bool> {
+        match self.team() {
+            None => alone,
+            Some(_) => seated().filter(|worker| worker.is_of(self)).map_or(alone, |worker| &worker.granting),
+        }
     }
 
     /// Where the bodies of new tasks come from on this thread.

@@ -518,6 +518,7 @@ impl<K: Copy + Send> Waiter<K> {
         while !self.exchange(WAITING, BUSY) {
             let ended = self.settled();
             if ended.is_some() {
+                let_go(Some(new));
                 return ended;
             }
             // The owner only took the waker out, which may have been for the last time.
