@@ -5,6 +5,7 @@
 //! cargo bench -p benches --features peers                               beside tokio, smol and monoio
 //! cargo bench -p benches --features peers --bench fanout                one question
 //! cargo bench -p benches --features peers --bench compare -- --quick    one table with all bars, in half a minute
+//! cargo bench -p benches --features peers,stealing --bench stealing     the same for two worker threads
 //! ```
 //!
 //! # Problem
@@ -19,7 +20,8 @@
 //! - [FAIR-3] The workload runs inside a spawned task, not in the future of `block_on`.
 //! - [FAIR-4] A runtime is built once a row, with its timers and its I/O on, and stays warm; each measurement is one
 //!   `block_on` over many operations.
-//! - [FAIR-5] All of them on one thread, and measured in one process, with the same allocator and profile.
+//! - [FAIR-5] All of them on one thread, and measured in one process, with the same allocator and profile. (On two, in
+//!   `stealing.rs`, which says what differs.)
 //! - [FAIR-6] Each run counts what it did, and a wrong count fails the bench.
 //!
 //! A figure is a time per operation. What an operation is stands at [`Workload`].
@@ -30,9 +32,11 @@
 mod criteria;
 mod row;
 mod runtimes;
+#[cfg(feature = "stealing")]
+pub mod stealing;
 mod work;
 
 pub use criteria::bench;
-pub use row::{Elapsed, Row, Workload, thread_cpu};
+pub use row::{Elapsed, Row, Workload, process_cpu, thread_cpu};
 pub use runtimes::rows;
 pub use work::{JOB_BYTES, Turn, turn};

@@ -81,6 +81,8 @@ pub struct Elapsed {
     pub wall: Duration,
     /// Of the processor, by this thread, which does all the work. Without what other programs took meanwhile.
     pub cpu: Duration,
+    /// Of the processor, by all threads of this process: for runtimes that have several.
+    pub process_cpu: Duration,
 }
 
 /// The processor time that this thread has used.
@@ -90,12 +92,25 @@ pub fn thread_cpu() -> Duration {
     time.try_into().expect("the time that a thread has used is not negative")
 }
 
+/// The processor time that all threads of this process have used.
+#[cfg(unix)]
+pub fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.try_into().expect("the time that a process has used is not negative")
+}
+
 /// Elsewhere the clock on the wall must do.
 #[cfg(not(unix))]
 pub fn thread_cpu() -> Duration {
     use std::sync::LazyLock;
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed()
+}
+
+/// As [`thread_cpu`].
+#[cfg(not(unix))]
+pub fn process_cpu() -> Duration {
+    thread_cpu()
 }
 
 /// One runtime's way to do a workload, with the runtime built and warm.
@@ -120,9 +135,13 @@ impl Row {
     /// # Panics
     /// If not all of them were done: a bench of work that was not done is worth nothing ([FAIR-6]).
     pub fn run(&self, operations: u64) -> Elapsed {
-        let (wall, cpu) = (Instant::now(), thread_cpu());
+        let (wall, process, thread) = (Instant::now(), process_cpu(), thread_cpu());
         let done = (self.run)(operations);
-        let elapsed = Elapsed { wall: wall.elapsed(), cpu: thread_cpu() - cpu };
+        let elapsed = Elapsed {
+            cpu: thread_cpu() - thread,
+            process_cpu: process_cpu() - process,
+            wall: wall.elapsed(),
+        };
         assert_eq!(done, operations, "{}: operations done, and asked for", self.name);
         elapsed
     }

@@ -1,12 +1,12 @@
 //! Every runtime's rows: a file a runtime ([FAIR-2]), the same functions in the same order in each.
 
-mod anteroom;
+pub(crate) mod anteroom;
 #[cfg(all(feature = "peers", target_os = "linux"))]
 mod monoio;
 #[cfg(feature = "peers")]
 mod smol;
 #[cfg(feature = "peers")]
-mod tokio;
+pub(crate) mod tokio;
 
 use crate::{Row, Workload};
 

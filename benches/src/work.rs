@@ -80,6 +80,56 @@ pub(crate) async fn all_jobs(jobs: u64, spawning: impl Future<Output = ()>) -> u
     jobs - JOBS_LEFT.get()
 }
 
+/// Jobs for several threads: [`job`], counted where each thread counts its own.
+#[cfg(feature = "stealing")]
+pub(crate) mod jobs_of_threads {
+    use std::hint::black_box;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::{JOB_BYTES, turn};
+
+    /// What one thread has counted. On two cache lines of its own (they are fetched in pairs), so that counting costs every
+    /// runtime the same nanosecond here too.
+    #[repr(align(128))]
+    struct Tally(AtomicU64);
+
+    static TALLIES: Mutex<Vec<&'static Tally>> = Mutex::new(Vec::new());
+
+    thread_local! {
+        static MINE: &'static Tally = {
+            let tally: &'static Tally = Box::leak(Box::new(Tally(AtomicU64::new(0))));
+            TALLIES.lock().expect("nobody panics with it").push(tally);
+            tally
+        };
+    }
+
+    /// Holds its page over one turn, and counts itself.
+    pub(crate) async fn job(number: u64) {
+        let mut page = [number as u8; JOB_BYTES];
+        black_box(&mut page);
+        turn().await;
+        black_box(&mut page);
+        // Ordering: Relaxed, and no addition in one: this thread alone writes it.
+        MINE.with(|tally| tally.0.store(tally.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed));
+    }
+
+    /// How many jobs were ever done. Whoever asks has waited for them all by its runtime's own means.
+    pub(crate) fn done() -> u64 {
+        let tallies = TALLIES.lock().expect("nobody panics with it");
+        // Ordering: Relaxed; what was waited for orders it.
+        tallies.iter().map(|tally| tally.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// How long the sleeper of this number sleeps: they are spread evenly over a second, and come in no order.
+#[cfg(feature = "stealing")]
+pub(crate) fn nap(number: u64, sleepers: u64) -> std::time::Duration {
+    // A prime that divides no usual number of sleepers, so each gets a place of its own in the second.
+    let place = number.wrapping_mul(7_919) % sleepers;
+    std::time::Duration::from_nanos(place * 1_000_000_000 / sleepers)
+}
+
 /// The jobs of each of so many spawners.
 pub(crate) fn shares(jobs: u64, spawners: usize) -> impl Iterator<Item = u64> {
     let spawners = spawners as u64;

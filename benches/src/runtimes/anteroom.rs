@@ -74,7 +74,7 @@ fn runtime(tasks_max: usize) -> Runtime {
     Runtime::builder().max_tasks(tasks_max).service_tasks(services_max).build().unwrap()
 }
 
-async fn spawn_join(tasks: u64) -> u64 {
+pub(crate) async fn spawn_join(tasks: u64) -> u64 {
     let mut done = 0;
     for number in 0..tasks {
         let task = spawn(async move { number }).await.unwrap();
@@ -92,7 +92,7 @@ async fn spawn_and_join(tasks: u64) -> u64 {
     done
 }
 
-async fn spawn_batch(tasks: u64) -> u64 {
+pub(crate) async fn spawn_batch(tasks: u64) -> u64 {
     let mut handles = Vec::with_capacity(tasks as usize);
     for number in 0..tasks {
         handles.push(spawn(async move { number }).await.unwrap());
@@ -104,7 +104,7 @@ async fn spawn_batch(tasks: u64) -> u64 {
     done
 }
 
-async fn yields(operations: u64) -> u64 {
+pub(crate) async fn yields(operations: u64) -> u64 {
     let mut handles = Vec::new();
     for _ in 0..YIELDERS {
         handles.push(spawn(turns(operations / YIELDERS)).await.unwrap());
@@ -134,7 +134,7 @@ async fn own_yields(operations: u64) -> u64 {
     done
 }
 
-async fn ping_pong(trips: u64) -> u64 {
+pub(crate) async fn ping_pong(trips: u64) -> u64 {
     let table = Arc::new(Table::default());
     let pong = spawn(pong(table.clone(), trips)).await.unwrap();
     let ping = spawn(ping(table, trips)).await.unwrap();
@@ -142,7 +142,7 @@ async fn ping_pong(trips: u64) -> u64 {
     ping.await.unwrap()
 }
 
-async fn chained(tasks: u64) -> u64 {
+pub(crate) async fn chained(tasks: u64) -> u64 {
     let end = Arc::new(Signal::default());
     link(tasks, end.clone());
     end.wait().await;
@@ -209,7 +209,7 @@ async fn permit(operations: u64) -> u64 {
 }
 
 /// In a crowd.
-async fn permits(operations: u64) -> u64 {
+pub(crate) async fn permits(operations: u64) -> u64 {
     let semaphore = Arc::new(Semaphore::new(PERMITS));
     let mut handles = Vec::new();
     for _ in 0..ACQUIRERS {

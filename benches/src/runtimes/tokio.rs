@@ -57,7 +57,7 @@ where
     })
 }
 
-async fn spawn_join(tasks: u64) -> u64 {
+pub(crate) async fn spawn_join(tasks: u64) -> u64 {
     let mut done = 0;
     for number in 0..tasks {
         done += u64::from(spawn(async move { number }).await.unwrap() == number);
@@ -65,7 +65,7 @@ async fn spawn_join(tasks: u64) -> u64 {
     done
 }
 
-async fn spawn_batch(tasks: u64) -> u64 {
+pub(crate) async fn spawn_batch(tasks: u64) -> u64 {
     let mut handles = Vec::with_capacity(tasks as usize);
     for number in 0..tasks {
         handles.push(spawn(async move { number }));
@@ -77,7 +77,7 @@ async fn spawn_batch(tasks: u64) -> u64 {
     done
 }
 
-async fn yields(operations: u64) -> u64 {
+pub(crate) async fn yields(operations: u64) -> u64 {
     let handles: Vec<_> = (0..YIELDERS).map(|_| spawn(turns(operations / YIELDERS))).collect();
     let mut done = 0;
     for handle in handles {
@@ -86,7 +86,7 @@ async fn yields(operations: u64) -> u64 {
     done
 }
 
-async fn own_yields(operations: u64) -> u64 {
+pub(crate) async fn own_yields(operations: u64) -> u64 {
     let yielder = || async move {
         for _ in 0..operations / YIELDERS {
             yield_now().await;
@@ -101,7 +101,7 @@ async fn own_yields(operations: u64) -> u64 {
     done
 }
 
-async fn ping_pong(trips: u64) -> u64 {
+pub(crate) async fn ping_pong(trips: u64) -> u64 {
     let table = Arc::new(Table::default());
     let pong = spawn(pong(table.clone(), trips));
     let ping = spawn(ping(table, trips));
@@ -109,7 +109,7 @@ async fn ping_pong(trips: u64) -> u64 {
     ping.await.unwrap()
 }
 
-async fn chained(tasks: u64) -> u64 {
+pub(crate) async fn chained(tasks: u64) -> u64 {
     let end = Arc::new(Signal::default());
     link(tasks, end.clone());
     end.wait().await;
@@ -192,7 +192,7 @@ async fn permit(operations: u64) -> u64 {
 }
 
 /// In a crowd.
-async fn permits(operations: u64) -> u64 {
+pub(crate) async fn permits(operations: u64) -> u64 {
     let semaphore = Arc::new(Semaphore::new(PERMITS));
     let mut handles = Vec::new();
     for _ in 0..ACQUIRERS {
