@@ -57,6 +57,8 @@ Instead of a crawl
     --jobs N         N synthetic jobs, 256 bytes held over one suspension each, bounded by --max-tasks and
                      then unbounded, each in a process of its own; with --unbounded only the second
     --spawners K     with --jobs: spawned by K tasks (default: 1)
+    --work-us U      with --jobs: each job works for U microseconds of a core's time (default: 0)
+    --workers W      with --jobs: on W worker threads, with work stealing, instead of on one thread (default: 0)
     --serve          only serve the site, until standard input ends; --max-tasks bounds its connections. Prints
                      the addresses, for --connect
     --alone          with --jobs: only one run, in this process, as plain `name value` lines
@@ -110,13 +112,23 @@ pub(crate) enum Mode {
     Crawl,
     Serve,
     Jobs {
-        count: u64,
-        spawners: usize,
+        jobs: Jobs,
         /// One run in this process instead of one in a process each.
         alone: bool,
     },
     Help,
     Version,
+}
+
+/// What jobs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Jobs {
+    pub(crate) count: u64,
+    pub(crate) spawners: usize,
+    /// How long each works.
+    pub(crate) work: Duration,
+    /// Zero for the runtime of one thread.
+    pub(crate) workers: usize,
 }
 
 /// A command line that does not: `--option value: what is wrong`.
@@ -169,7 +181,8 @@ where
     let mut crawl = CrawlArgs::default();
     // The last option that only a crawl can follow.
     let mut crawl_only = None;
-    let (mut jobs, mut spawners) = (None, None);
+    let mut jobs = None;
+    let mut how = HowJobs::default();
 
     let mut parser = lexopt::Parser::from_args(words);
     while let Some(word) = parser.next()? {
@@ -211,7 +224,13 @@ where
             Long("unbounded") => unbounded = true,
             Long("jobs") => jobs = Some(number::<u64>("--jobs", &parser.value()?, "a number of jobs")?),
             Long("spawners") => {
-                spawners = Some(number::<usize>("--spawners", &parser.value()?, "a number of tasks")?);
+                how.spawners = Some(number("--spawners", &parser.value()?, "a number of tasks")?);
+            }
+            Long("work-us") => {
+                how.work_us = Some(number("--work-us", &parser.value()?, "a number of microseconds")?);
+            }
+            Long("workers") => {
+                how.workers = Some(number("--workers", &parser.value()?, "a number of threads")?);
             }
             Long("serve") => serve = true,
             Long("alone") => alone = true,
@@ -224,7 +243,7 @@ where
             other => return Err(other.unexpected().into()),
         }
     }
-    let mode = mode(serve, jobs, spawners, alone)?;
+    let mode = mode(serve, jobs, how, alone)?;
     if let (Some(option), true) = (crawl_only, mode != Mode::Crawl) {
         return Err(UsageError::new(option, "only with a crawl, not with --serve or --jobs"));
     }
@@ -256,14 +275,41 @@ where
     Ok(Args { mode, site, port, max_tasks, unbounded, json, crawl })
 }
 
+/// What else was said of jobs.
+#[derive(Clone, Copy, Default)]
+struct HowJobs {
+    spawners: Option<usize>,
+    work_us: Option<u32>,
+    workers: Option<usize>,
+}
+
+impl HowJobs {
+    /// One option that was given, with its value.
+    fn any(self) -> Option<String> {
+        let spawners = self.spawners.map(|k| format!("--spawners {k}"));
+        let work_us = self.work_us.map(|us| format!("--work-us {us}"));
+        spawners.or(work_us).or_else(|| self.workers.map(|w| format!("--workers {w}")))
+    }
+}
+
 /// Which of the three things the program does: the options that choose it, checked against one another.
-fn mode(serve: bool, jobs: Option<u64>, spawners: Option<usize>, alone: bool) -> Result<Mode, UsageError> {
-    match (jobs, spawners) {
+fn mode(serve: bool, jobs: Option<u64>, how: HowJobs, alone: bool) -> Result<Mode, UsageError> {
+    match (jobs, how.any()) {
         (Some(_), _) if serve => Err(UsageError::new("--serve", "not together with --jobs")),
         (Some(0), _) => Err(UsageError::new("--jobs 0", "at least one job")),
-        (_, Some(0)) => Err(UsageError::new("--spawners 0", "at least one task must spawn")),
-        (Some(count), spawners) => Ok(Mode::Jobs { count, spawners: spawners.unwrap_or(1), alone }),
-        (None, Some(k)) => Err(UsageError::new(format_args!("--spawners {k}"), "only with --jobs")),
+        (Some(_), _) if how.spawners == Some(0) => {
+            Err(UsageError::new("--spawners 0", "at least one task must spawn"))
+        }
+        (Some(count), _) => {
+            let jobs = Jobs {
+                count,
+                spawners: how.spawners.unwrap_or(1),
+                work: Duration::from_micros(how.work_us.unwrap_or(0).into()),
+                workers: how.workers.unwrap_or(0),
+            };
+            Ok(Mode::Jobs { jobs, alone })
+        }
+        (None, Some(option)) => Err(UsageError::new(option, "only with --jobs")),
         (None, None) if alone => Err(UsageError::new("--alone", "only with --jobs")),
         (None, None) if serve => Ok(Mode::Serve),
         (None, None) => Ok(Mode::Crawl),
@@ -365,7 +411,11 @@ mod tests {
         assert_eq!((args.site, args.port, args.max_tasks), (Some(PathBuf::from("x")), 81, 7));
         assert!(args.json && args.unbounded);
         let args = parse(["--jobs", "5", "--spawners", "2", "--alone"]).unwrap();
-        assert_eq!(args.mode, Mode::Jobs { count: 5, spawners: 2, alone: true });
+        let jobs = Jobs { count: 5, spawners: 2, work: Duration::ZERO, workers: 0 };
+        assert_eq!(args.mode, Mode::Jobs { jobs, alone: true });
+        let args = parse(["--jobs", "5", "--work-us", "20", "--workers=3"]).unwrap();
+        let jobs = Jobs { count: 5, spawners: 1, work: Duration::from_micros(20), workers: 3 };
+        assert_eq!(args.mode, Mode::Jobs { jobs, alone: false });
         assert_eq!(parse(["--serve"]).unwrap().mode, Mode::Serve);
         assert_eq!(parse(["--help", "--nonsense"]).unwrap().mode, Mode::Help);
     }
@@ -435,6 +485,10 @@ mod tests {
         assert_eq!(error(&["--jobs", "0"]), "--jobs 0: at least one job");
         assert_eq!(error(&["--spawners", "4"]), "--spawners 4: only with --jobs");
         assert_eq!(error(&["--jobs", "4", "--spawners", "0"]), "--spawners 0: at least one task must spawn");
+        assert_eq!(error(&["--work-us", "4"]), "--work-us 4: only with --jobs");
+        assert_eq!(error(&["--workers", "4"]), "--workers 4: only with --jobs");
+        assert_eq!(error(&["--workers", "all"]), "--workers all: not a number of threads");
+        assert_eq!(error(&["--work-us", "0.5"]), "--work-us 0.5: not a number of microseconds");
         assert_eq!(error(&["--alone"]), "--alone: only with --jobs");
         let size = "not a size like 64MiB, 400MB, 1GiB or auto";
         for text in ["", "big", "-1", "1.5GiB", "64Mi", "MiB", "Auto"] {

@@ -3,32 +3,73 @@
 //!
 //! # Idea
 //!
-//! A job holds 256 bytes over one suspension, and that is all. The same N of them are run twice, with a limit
-//! in force and with none, each time in a process of its own: a peak of memory cannot be set back, so the
-//! first run would be in the figure of the second. The spawners are services: they take no job's place, and
-//! over the limit each of them waits with the one job that it has in its hand.
+//! A job holds 256 bytes over one suspension, and that is all; with `--work-us` it works for so long after it.
+//! The same N of them are run twice, with a limit in force and with none, each time in a process of its own: a
+//! peak of memory cannot be set back, so the first run would be in the figure of the second. The spawners are
+//! services: they take no job's place, and over the limit each of them waits with the one job that it has in
+//! its hand.
+//!
+//! With `--workers` the jobs are run by so many threads, and the spawners among them. Each thread counts the
+//! jobs that it has done for itself: a count that all of them add to would be a tenth of what is measured, as on
+//! one thread a locked instruction would be.
 
 use std::hint::black_box;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::args::{Args, UsageError};
+use anteroom::{Handle, Metrics, Runtime};
+
+use crate::args::{Args, Jobs, UsageError};
 use crate::child::this_program;
 use crate::memory;
 use crate::report::{grouped, json_or_null, mebibytes, print};
 
-/// How many jobs are done. One run a process, so a static will do.
-static DONE: AtomicU64 = AtomicU64::new(0);
+/// Longer than any run.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many jobs one thread has done. On cache lines of its own; they are fetched in pairs.
+#[repr(align(128))]
+struct Tally(AtomicU64);
+
+static TALLIES: Mutex<Vec<&'static Tally>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static TALLY: &'static Tally = {
+        let tally: &'static Tally = Box::leak(Box::new(Tally(AtomicU64::new(0))));
+        TALLIES.lock().expect("nobody panics with it").push(tally);
+        tally
+    };
+}
 
 /// One of the N.
-async fn job(number: u64) {
+async fn job(number: u64, time: Duration) {
     let held = black_box([number as u8; 256]);
     anteroom::yield_now().await;
+    work(time);
     black_box(&held);
-    // Not an addition: all jobs are on one thread, and a locked instruction would be a tenth of what is
-    // measured.
-    DONE.store(DONE.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    // Ordering: Relaxed, and no addition in one: this thread alone writes it.
+    TALLY.with(|tally| tally.0.store(tally.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed));
+}
+
+/// Keeps a core busy for so long. By the clock on the wall: no job runs while the system has given the core to
+/// another program, but for the rest of the one that it cut short.
+fn work(time: Duration) {
+    if time.is_zero() {
+        return;
+    }
+    let start = Instant::now();
+    while start.elapsed() < time {
+        black_box(start);
+    }
+}
+
+/// How many jobs were done; whoever asks has waited for them.
+fn done() -> u64 {
+    let tallies = TALLIES.lock().expect("nobody panics with it");
+    // Ordering: Relaxed; what was waited for orders it.
+    tallies.iter().map(|tally| tally.0.load(Ordering::Relaxed)).sum()
 }
 
 /// What one run measured.
@@ -44,33 +85,25 @@ struct Run {
 ///
 /// # Errors
 ///
-/// When no runtime can be built with that limit.
-pub(crate) fn run_here(args: &Args, count: u64, spawners: usize) -> Result<(), UsageError> {
+/// When no runtime can be built with that limit, or of so many threads.
+pub(crate) fn run_here(args: &Args, jobs: Jobs) -> Result<(), UsageError> {
     let limit = args.limit();
-    let runtime =
-        anteroom::Runtime::builder().max_tasks(limit).service_tasks(spawners).build().map_err(|error| {
-            UsageError::new(format_args!("--max-tasks {limit} --spawners {spawners}"), error)
-        })?;
-    let start = Instant::now();
-    runtime.block_on(async {
-        let spawners: Vec<_> = (0..spawners as u64)
-            .map(|k| {
-                // Every K-th job, from the k-th on.
-                let mine = (k..count).step_by(spawners);
-                anteroom::spawn_service(spawn_all(mine)).expect("there is a place for each spawner")
-            })
-            .collect();
-        for spawner in spawners {
-            spawner.await.expect("a spawner neither panics nor is aborted");
-        }
-        while DONE.load(Ordering::Relaxed) < count {
-            anteroom::yield_now().await;
-        }
-    });
-    let elapsed = start.elapsed();
-    let metrics = runtime.metrics();
+    let builder = Runtime::builder().max_tasks(limit).service_tasks(jobs.spawners);
+    let wrong = |error| {
+        let Jobs { spawners, workers, .. } = jobs;
+        let workers = if workers == 0 { String::new() } else { format!(" --workers {workers}") };
+        UsageError::new(format_args!("--max-tasks {limit} --spawners {spawners}{workers}"), error)
+    };
+    let (elapsed, metrics) = if jobs.workers == 0 {
+        let runtime = builder.build().map_err(wrong)?;
+        timed(|| runtime.block_on(run_all(jobs, runtime.handle())))
+    } else {
+        let runtime = builder.build_stealing(jobs.workers).map_err(wrong)?;
+        timed(|| runtime.block_on(run_all(jobs, runtime.handle())))
+    };
+    assert_eq!(done(), jobs.count, "jobs done, and asked for");
     let run = Run {
-        ns_per_job: elapsed.as_nanos() as f64 / count as f64,
+        ns_per_job: elapsed.as_nanos() as f64 / jobs.count as f64,
         memory_peak_bytes: memory::peak_bytes(),
         live_tasks_peak: metrics.tasks_live_peak as u64,
         waiting_peak: metrics.waiting_peak as u64,
@@ -79,20 +112,53 @@ pub(crate) fn run_here(args: &Args, count: u64, spawners: usize) -> Result<(), U
     Ok(())
 }
 
-async fn spawn_all(numbers: impl Iterator<Item = u64>) {
+fn timed<T>(run: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let result = run();
+    (start.elapsed(), result)
+}
+
+/// Starts the spawners, and waits for them and then for the jobs.
+async fn run_all(jobs: Jobs, handle: Handle) -> Metrics {
+    let spawners: Vec<_> = (0..jobs.spawners as u64)
+        .map(|k| {
+            // Every K-th job, from the k-th on.
+            let mine = (k..jobs.count).step_by(jobs.spawners);
+            anteroom::spawn_service(spawn_all(mine, jobs.work)).expect("there is a place for each spawner")
+        })
+        .collect();
+    for spawner in spawners {
+        spawner.await.expect("a spawner neither panics nor is aborted");
+    }
+    handle.drain(A_DAY).await.expect("a job that was spawned ends");
+    anteroom::metrics()
+}
+
+async fn spawn_all(numbers: impl Iterator<Item = u64>, work: Duration) {
     for number in numbers {
-        drop(anteroom::spawn(job(number)).await.expect("the runtime is not closed"));
+        drop(anteroom::spawn(job(number, work)).await.expect("the runtime is not closed"));
     }
 }
 
 /// Runs the jobs bounded and unbounded, each in a process, and prints both. True if both finished.
-pub(crate) fn run_both(args: &Args, count: u64, spawners: usize) -> bool {
-    let bounded = if args.unbounded { None } else { Some(run_there(args, count, spawners, false)) };
-    let unbounded = Some(run_there(args, count, spawners, true));
+pub(crate) fn run_both(args: &Args, jobs: Jobs) -> bool {
+    let Jobs { count, spawners, work, workers } = jobs;
+    let bounded = if args.unbounded { None } else { Some(run_there(args, jobs, false)) };
+    let unbounded = Some(run_there(args, jobs, true));
     let rows = [(format!("--max-tasks {}", args.max_tasks), &bounded), ("--unbounded".into(), &unbounded)];
 
     let tasks = if spawners == 1 { "one task".into() } else { format!("{} tasks", grouped(spawners)) };
-    let mut text = format!("{} jobs of 256 bytes, spawned by {tasks}\n", grouped(count));
+    let mut text = format!("{} jobs of 256 bytes, spawned by {tasks}", grouped(count));
+    let mut more_json = String::new();
+    if !work.is_zero() {
+        text += &format!(", each {} µs of work", grouped(work.as_micros() as u64));
+        more_json += &format!("\"work_us\":{},", work.as_micros());
+    }
+    if workers > 0 {
+        text += &format!(", on {workers} worker{}", if workers == 1 { "" } else { "s" });
+        more_json += &format!("\"workers\":{workers},");
+    }
+    text += "\n";
     text += &format!(
         "  {:<22}{:>10}{:>16}{:>14}{:>14}\n",
         "", "ns a job", "peak memory", "peak live", "peak waiting"
@@ -114,7 +180,7 @@ pub(crate) fn run_both(args: &Args, count: u64, spawners: usize) -> bool {
     }
     if args.json {
         text += &format!(
-            "{{\"jobs\":{count},\"spawners\":{spawners},\"max_tasks\":{},\"bounded\":{},\"unbounded\":{}}}\n",
+            "{{\"jobs\":{count},\"spawners\":{spawners},{more_json}\"max_tasks\":{},\"bounded\":{},\"unbounded\":{}}}\n",
             args.max_tasks,
             json(&bounded),
             json(&unbounded)
@@ -124,9 +190,10 @@ pub(crate) fn run_both(args: &Args, count: u64, spawners: usize) -> bool {
     rows.iter().all(|(_, run)| !matches!(run, Some(Err(_))))
 }
 
-fn run_there(args: &Args, count: u64, spawners: usize, unbounded: bool) -> Result<Run, String> {
+fn run_there(args: &Args, jobs: Jobs, unbounded: bool) -> Result<Run, String> {
     let mut command = this_program().map_err(|error| error.to_string())?;
-    command.args(["--jobs", &count.to_string(), "--spawners", &spawners.to_string(), "--alone"]);
+    command.args(["--jobs", &jobs.count.to_string(), "--spawners", &jobs.spawners.to_string(), "--alone"]);
+    command.args(["--work-us", &jobs.work.as_micros().to_string(), "--workers", &jobs.workers.to_string()]);
     if unbounded {
         command.arg("--unbounded");
     } else {

@@ -7,6 +7,7 @@
 //! cargo run --release --example crawl -- --whole --memory 64MiB   as many whole pages as fit
 //! cargo run --release --example crawl -- --rate 100          no more than a hundred requests a second
 //! cargo run --release --example crawl -- --jobs 1000000      the same story without a network
+//! cargo run --release --example crawl -- --jobs 100000 --work-us 20 --workers 2   jobs that work, on two cores
 //! cargo run --release --example crawl -- --help              all options
 //! ```
 //!
@@ -89,30 +90,7 @@ const EXIT_FAILED: u8 = 1;
 const SERVER_TASKS_MAX: usize = 1_000;
 
 fn main() -> ExitCode {
-    let result =
-        args::parse(std::env::args_os().skip(1)).map_err(Trouble::from).and_then(|args| match args.mode {
-            Mode::Help => {
-                report::print(args::HELP);
-                Ok(0)
-            }
-            Mode::Version => {
-                report::print(concat!("crawl ", env!("CARGO_PKG_VERSION"), "\n"));
-                Ok(0)
-            }
-            Mode::Serve => {
-                let site = Site::find(args.site.as_deref())?;
-                server::serve(site.folder().to_owned(), args.port, args.max_tasks)?;
-                Ok(0)
-            }
-            Mode::Jobs { count, spawners, alone: true } => {
-                jobs::run_here(&args, count, spawners)?;
-                Ok(0)
-            }
-            Mode::Jobs { count, spawners, alone: false } => {
-                Ok(if jobs::run_both(&args, count, spawners) { 0 } else { EXIT_FAILED })
-            }
-            Mode::Crawl => crawl(&args),
-        });
+    let result = args::parse(std::env::args_os().skip(1)).map_err(Trouble::from).and_then(|args| run(&args));
     match result {
         Ok(code) => code.into(),
         Err(trouble) => {
@@ -122,6 +100,23 @@ fn main() -> ExitCode {
             trouble.code.into()
         }
     }
+}
+
+/// Does what the command line asks for. Returns the exit code.
+fn run(args: &Args) -> Result<u8, Trouble> {
+    match args.mode {
+        Mode::Help => report::print(args::HELP),
+        Mode::Version => report::print(concat!("crawl ", env!("CARGO_PKG_VERSION"), "\n")),
+        Mode::Serve => {
+            let site = Site::find(args.site.as_deref())?;
+            server::serve(site.folder().to_owned(), args.port, args.max_tasks)?;
+        }
+        Mode::Jobs { jobs, alone: true } => jobs::run_here(args, jobs)?,
+        Mode::Jobs { jobs, alone: false } if !jobs::run_both(args, jobs) => return Ok(EXIT_FAILED),
+        Mode::Jobs { .. } => {}
+        Mode::Crawl => return crawl(args),
+    }
+    Ok(0)
 }
 
 /// Why it ends early: the exit code, and the words unless they were said already.

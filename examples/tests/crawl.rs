@@ -186,6 +186,8 @@ fn help_is_complete_and_no_error() {
         "--unbounded",
         "--jobs",
         "--spawners",
+        "--work-us",
+        "--workers",
         "--serve",
         "--json",
         "--connect",
@@ -383,6 +385,23 @@ fn jobs_stay_within_the_limit_and_are_compared_with_none() {
         assert!(stdout.contains("--max-tasks 100") && stdout.contains("--unbounded"), "{stdout}");
         assert!(stdout.lines().last().unwrap().starts_with("{\"jobs\":20000,"), "{stdout}");
     }
+}
+
+#[test]
+fn jobs_stay_within_the_limit_on_several_workers_too() {
+    let jobs = ["--jobs", "20000", "--max-tasks", "100", "--spawners", "3", "--json"];
+    let output = crawl(&[&jobs[..], &["--work-us", "1", "--workers", "2"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(figure(&output, "live_tasks_peak") <= 100.0);
+    let stdout = text(&output.stdout);
+    assert!(
+        stdout.starts_with("20,000 jobs of 256 bytes, spawned by 3 tasks, each 1 µs of work, on 2 workers\n")
+    );
+    assert!(stdout.contains("\"spawners\":3,\"work_us\":1,\"workers\":2,\"max_tasks\":100,"), "{stdout}");
+
+    let output = crawl(&["--jobs", "1", "--workers", "100000", "--alone"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--workers 100000: "), "{}", text(&output.stderr));
 }
 
 /// Pages of `kib`, all linked from the index.
