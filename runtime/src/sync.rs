@@ -14,11 +14,27 @@
 #[cfg(not(anteroom_loom))]
 mod imp {
     pub(crate) use std::cell::Cell;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence};
+    #[cfg(not(anteroom_tsan))]
+    pub(crate) use std::sync::atomic::fence;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
     #[cfg(feature = "stealing")]
     pub(crate) use std::sync::atomic::{AtomicPtr as SlotPtr, AtomicUsize};
     pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now as yield_thread;
+
+    /// A fence that ThreadSanitizer sees: it takes std's for nothing, and would report what one has ordered.
+    ///
+    /// An exchange of one word by all who acquire or release orders a little more than fences do, so that it may hide a race,
+    /// but never reports one that is none. Between fences that are SeqCst nothing is added: they decide which of two threads
+    /// sees the other's word, publish no data here, and ordered all alike they would hide every race around them.
+    #[cfg(anteroom_tsan)]
+    pub(crate) fn fence(order: Ordering) {
+        static ALL: AtomicU32 = AtomicU32::new(0);
+        std::sync::atomic::fence(order);
+        if order != Ordering::SeqCst {
+            ALL.fetch_add(0, order);
+        }
+    }
 
     /// `std::cell::UnsafeCell` with loom's interface, so that loom sees when two threads touch it at once.
     #[derive(Debug)]

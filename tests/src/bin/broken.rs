@@ -1,6 +1,7 @@
-//! Faults on purpose: `.ci/asan.sh` runs them first, to see that its tools report them.
+//! Faults on purpose: `.ci/asan.sh` and `.ci/tsan.sh` run them first, to see that their tools report them.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
@@ -13,6 +14,28 @@ fn main() {
             println!("{byte}");
         }
         Some("leak") => std::mem::forget(black_box(vec![1_u8; 100])),
-        _ => panic!("broken use-after-free|leak"),
+        Some("race") => publish(Ordering::Relaxed, Ordering::Relaxed),
+        // The same in order, of which there is nothing to report.
+        Some("no-race") => publish(Ordering::Release, Ordering::Acquire),
+        _ => panic!("broken use-after-free|leak|race|no-race"),
     }
+}
+
+/// One thread writes a number and says so, another waits for its word and reads the number.
+fn publish(store: Ordering, load: Ordering) {
+    let is_there = AtomicBool::new(false);
+    let mut number = 0_u32;
+    let place = AtomicPtr::new(&raw mut number);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: it outlives the scope; nobody touches it until told below.
+            unsafe { place.load(Ordering::Relaxed).write(1) };
+            is_there.store(true, store);
+        });
+        while !is_there.load(load) {
+            std::hint::spin_loop();
+        }
+        // SAFETY: as above; that the write is over is what the orderings have to say, or fail to.
+        println!("{}", unsafe { place.load(Ordering::Relaxed).read() });
+    });
 }
