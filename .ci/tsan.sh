@@ -96,7 +96,8 @@ fi
 
 export RUSTFLAGS="$flags ${RUSTFLAGS:-}"
 export CARGO_TARGET_DIR=$target_dir/build
-export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1:${TSAN_OPTIONS:-}
+# An older llvm-symbolizer, which it would look for, need not understand what this compiler writes.
+export TSAN_OPTIONS=external_symbolizer_path=$(command -v addr2line || true):second_deadlock_stack=1:${TSAN_OPTIONS:-}
 build=(-Zbuild-std --target "$target" --all-features)
 
 test_all() {
@@ -109,10 +110,11 @@ if [[ $# -gt 0 ]]; then
 fi
 
 # First that the tool sees what it is for, and nothing else: a number that another thread reads is published by a relaxed
-# store, which must be reported, or by a release, which must not.
+# store, which must be reported, with the line, or by a release, which must not.
 cargo build --quiet "${build[@]}" -p anteroom-tests --bin broken
 broken() { "$CARGO_TARGET_DIR/$target/debug/broken" "$1" >"$target_dir/broken.log" 2>&1; }
-if broken race || ! grep -q "WARNING: ThreadSanitizer: data race" "$target_dir/broken.log"; then
+if broken race || ! grep -q "WARNING: ThreadSanitizer: data race" "$target_dir/broken.log" ||
+    ! grep -q "bin/broken.rs:[0-9]" "$target_dir/broken.log"; then
     echo "tsan: FAILED, blind to a race" >&2
     exit 1
 fi
