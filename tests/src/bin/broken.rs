@@ -23,19 +23,27 @@ fn main() {
 
 /// One thread writes a number and says so, another waits for its word and reads the number.
 fn publish(store: Ordering, load: Ordering) {
-    let is_there = AtomicBool::new(false);
+    let [may_begin, is_there, may_end] = [const { AtomicBool::new(false) }; 3];
+    // Relaxed but for what is asked: starting and ending a thread would put in order what must not be.
+    let wait_for = |word: &AtomicBool, order| {
+        while !word.load(order) {
+            std::thread::yield_now();
+        }
+    };
     let mut number = 0_u32;
     let place = AtomicPtr::new(&raw mut number);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            wait_for(&may_begin, Ordering::Relaxed);
             // SAFETY: it outlives the scope; nobody touches it until told below.
             unsafe { place.load(Ordering::Relaxed).write(1) };
             is_there.store(true, store);
+            wait_for(&may_end, Ordering::Relaxed);
         });
-        while !is_there.load(load) {
-            std::hint::spin_loop();
-        }
+        may_begin.store(true, Ordering::Relaxed);
+        wait_for(&is_there, load);
         // SAFETY: as above; that the write is over is what the orderings have to say, or fail to.
         println!("{}", unsafe { place.load(Ordering::Relaxed).read() });
+        may_end.store(true, Ordering::Relaxed);
     });
 }
