@@ -136,6 +136,20 @@ fn loom_push_and_pop_against_thefts() {
 }
 
 #[test]
+fn loom_a_theft_that_lost_once_tries_again() {
+    // The owner takes one of three, whenever it does: there is something for the thief.
+    model(|| {
+        let table = Table::new(4, 0, 0..3);
+        let thief = thread::spawn({
+            let table = table.clone();
+            move || assert!(!table.steal().is_empty(), "it gave up")
+        });
+        assert!(table.pop().is_some());
+        thief.join().unwrap();
+    });
+}
+
+#[test]
 fn loom_a_full_ring_has_room_after_half_was_taken_or_stolen() {
     // [RING-1]
     model(|| {

@@ -30,7 +30,7 @@
 //!
 //! # Why a slot that was overwritten makes the compare-and-swap fail
 //! Let a thief read `head` as `h`, and find in the slot of an index `i`, `h <= i`, what was pushed a lap later, at
-//! `i + capacity`. The owner pushed that only after it had read a `head` above `i`, or there would have been no room. `head`
+//! `i + capacity`, or more laps. The owner pushed that only after it had read a `head` above `i`, or there would have been no room. `head`
 //! only grows, so each of its values stands there once; a compare-and-swap that succeeds at `h` comes before every greater
 //! value. Then the owner's read, which is Acquire, saw that swap, which is Release, or one that came after it and continues it;
 //! so the thief's look at the slot came before the owner's store to it, and cannot have found it. So either the swap fails, or
@@ -43,9 +43,8 @@
 //! # When indices wrap
 //! After `usize::MAX + 1` items. The arithmetic does not notice: all of it is modulo that number, and a power of two divides it,
 //! so the slots go on in turn. What would notice is a thief that stops between its look at `head` and its swap, while a
-//! multiple of so many items goes by, to the very item: with 64 bits and a nanosecond an item that is 584 years; with 32 bits
-//! and 10 ns an item, 43 seconds and then one value in four thousand million. A thread that is put aside for so long while its
-//! siblings run is one that no scheduler can help.
+//! multiple of so many items goes by, to the very item: with 64 bits and a nanosecond an item that is 584 years. With 32 bits
+//! and 10 ns an item it is 43 seconds, at whose end it would have to wake at one value of four thousand million: accepted.
 //!
 //! # Bounds
 //! The capacity, which never changes. `push` at it gives the item back, and the owner takes the older half out, for a queue
@@ -54,8 +53,9 @@
 //! # Invariants
 //! - [RING-1] What was pushed is given to one taker, once; and a taker gets the items of one ring in the order of their pushes.
 //! - [RING-2] One thread at a time is the owner. It alone calls `push`, `pop` and `take_half`, passes the ring as `into`, and
-//!   with that alone writes the tail and the slots. Nothing here enforces it, and nothing here is unsafe: the ring never
-//!   looks at what an item points to. Who breaks it loses items, or gets them twice.
+//!   with that alone writes the tail and the slots. Who becomes the owner has seen what the one before did. Nothing here
+//!   enforces it, and nothing here is unsafe: the ring never looks at what an item points to. Who breaks it loses items, or
+//!   gets them twice.
 //! - [RING-3] Who reads `head` and then `tail` finds a tail that is not behind that head, and what is between them is at most
 //!   the capacity, unless that head has moved on.
 //!
@@ -66,8 +66,8 @@
 //!   find the door shut, however long the thief is put aside. Ours copies for nothing when it loses, which is cheaper.
 //! - A deque after Chase and Lev: owner and thieves at opposite ends, so that they meet only at the last item. The owner's end
 //!   is then a stack, in which a task that yields runs again at once while the oldest starve. And it is not cheaper: the
-//!   owner's pop needs a full fence, which costs what our compare-and-swap does. Taking half in one go is not to be had: the
-//!   owner takes all but the last without a compare-and-swap, so no thief can claim more than one.
+//!   owner's pop needs a full fence, which costs what our compare-and-swap does. And its one compare-and-swap is for one item:
+//!   the owner takes all but the last without any, so a thief that claims half of them could meet it in the middle.
 //! - The crate st3, in its FIFO form: bounded, and it steals in batches, but by claiming first, with the costs of a two-part
 //!   head: a second thief is told that it is busy. Its items are any type, ours are pointers, which is what allows one step.
 //! - crossbeam's deque: it grows, and every queue has a bound here; old buffers need epochs to be freed.
@@ -294,7 +294,7 @@ impl<X> Ring<X> {
     fn take(&self, head: usize, count: usize) -> Result<(), usize> {
         let to = head.wrapping_add(count);
         // Ordering: Release; pairs with the Acquire in `room`, so that the slots were read before they are overwritten, and with
-        // that in `look`, which a failure is: Acquire.
+        // the one in `look`. A failure is a look: Acquire.
         match self.head.0.compare_exchange(head, to, Ordering::Release, Ordering::Acquire) {
             Ok(_) => Ok(()),
             Err(now) => Err(now),
