@@ -93,6 +93,7 @@ pub mod source;
 mod tracked;
 mod unordered;
 mod wakers;
+mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
@@ -106,6 +107,7 @@ pub use gate::{Endless, Gate, Wait};
 pub use tracked::{Drops, Tracked};
 pub use unordered::Unordered;
 pub use wakers::{Hooks, Wakes};
+pub use watchdog::or_abort;
 
 /// One poll with a waker that does nothing.
 pub fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anteroom::{
-    Builder, SpawnError, StealingRuntime, TaskGroup, metrics, reserve, spawn, spawn_service, spawn_with, time,
-    try_spawn, yield_now,
+    Builder, SpawnError, StealingRuntime, TaskGroup, metrics, reserve, spawn, spawn_service, spawn_with,
+    time, try_spawn, yield_now,
 };
 use anteroom_tests::{Counting, Endless, Gate, Hooks, allocations, or_abort, park_on, poll_once, poll_with};
 

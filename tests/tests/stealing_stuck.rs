@@ -187,21 +187,25 @@ fn a_timer_that_a_task_set_before_it_got_stuck_fires() {
         for workers in 2..=4 {
             let runtime = runtime(workers);
             for round in 0..50 {
-                runtime.block_on(spawn(async move {
-                    let (sender, until) = mpsc::channel::<()>();
-                    let sleeper = spawn(async move {
-                        time::sleep(Duration::from_micros(500 * (round % 8))).await;
-                        drop(sender);
-                    })
-                    .await
+                runtime
+                    .block_on(
+                        spawn(async move {
+                            let (sender, until) = mpsc::channel::<()>();
+                            let sleeper = spawn(async move {
+                                time::sleep(Duration::from_micros(500 * (round % 8))).await;
+                                drop(sender);
+                            })
+                            .await
+                            .unwrap();
+                            for _ in 0..round % 3 {
+                                yield_now().await;
+                            }
+                            block(&until);
+                            sleeper.await.unwrap();
+                        })
+                        .join(),
+                    )
                     .unwrap();
-                    for _ in 0..round % 3 {
-                        yield_now().await;
-                    }
-                    block(&until);
-                    sleeper.await.unwrap();
-                }).join())
-                .unwrap();
             }
         }
     });

@@ -277,7 +277,7 @@ fn look_for_stuck(team: &'static Team) {
         admission::current().is_some_and(Admission::is_wanted)
     };
     // In this order: a worker that held the key before, and saw this future run, is known to sleep by now.
-    if is_wanted && team.idle.asleep() == team.len() {
+    if is_wanted && team.idle.0.asleep() == team.len() {
         team.notify();
     }
 }

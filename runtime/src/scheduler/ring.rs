@@ -93,7 +93,7 @@ pub(crate) const STEAL_TRIES: usize = 4;
 
 /// A place of its own for a word that is written often: two lines, because processors fetch lines in pairs.
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(crate) struct Apart<T>(pub(crate) T);
 
 /// Pointers in the order in which they were pushed, at most `capacity` of them.
 ///

@@ -111,7 +111,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                 }
                 continue;
             }
-            searches = searches || self.team.idle.begin_search();
+            searches = searches || self.team.idle.0.begin_search();
             let stolen = if searches { self.worker.steal(self.number + 1, &self.seen) } else { None };
             match stolen {
                 Some(next) => {
@@ -192,7 +192,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         self.worker.note_siblings(&mut self.seen);
         let sits = self.park.try_sit();
         self.worker.is_in_driver(sits);
-        let sleep = self.team.idle.prepare_sleep(self.number, searches);
+        let sleep = self.team.idle.0.prepare_sleep(self.number, searches);
         if !self.team.has_work() && !self.unstick() {
             let at_most = match sleep {
                 Sleep::Short => Some(LOOKOUT_WAIT),
@@ -207,7 +207,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                 (false, None) => std::thread::park(),
             }
         }
-        self.team.idle.wake_up(self.number);
+        self.team.idle.0.wake_up(self.number);
         if sits {
             self.worker.is_in_driver(false);
             self.park.leave();
@@ -216,7 +216,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
 
     /// When all sleep, whether somebody was offered to run a child in its own place, and is ready now.
     fn unstick(&self) -> bool {
-        if self.team.idle.asleep() < self.team.len() {
+        if self.team.idle.0.asleep() < self.team.len() {
             return false;
         }
         let _inside = task::enter();

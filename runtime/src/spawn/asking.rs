@@ -177,6 +177,9 @@ impl<S: Seed> Asking<S> {
 
     /// Ends the wait: afterwards the seed is the frame's again, or what it was admitted with is returned.
     pub(crate) fn leave(self: Pin<&mut Self>) -> Option<Granted> {
+        if !self.is_in_line() {
+            return None;
+        }
         let _inside = task::enter();
         match self.project().entry.cancel()? {
             Ok((waiter, waker)) => {

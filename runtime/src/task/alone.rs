@@ -77,6 +77,13 @@ pub(crate) fn enter() -> Inside {
     Inside
 }
 
+/// Whether this thread is of a team, and not inside of another runtime.
+#[inline(always)]
+#[cfg(not(anteroom_loom))]
+pub(crate) fn sits_in_team() -> bool {
+    false
+}
+
 /// Runs `f`.
 #[inline(always)]
 pub(crate) fn outside<R>(f: impl FnOnce() -> R) -> R {

@@ -84,6 +84,8 @@ use team as company;
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
+#[cfg(not(anteroom_loom))]
+pub(crate) use company::sits_in_team;
 pub(crate) use company::{enter, outside};
 #[cfg(not(anteroom_loom))]
 pub(crate) use home::Entered;

@@ -48,25 +48,28 @@ use super::home::{Home, Local, current, set_current};
 use super::injector::Injector;
 use super::{Header, Place};
 use crate::scheduler::idle::Idle;
-use crate::scheduler::ring::Ring;
+use crate::scheduler::ring::{Apart, Ring};
 use crate::sync::{AtomicBool, Cell, Mutex, MutexGuard, Ordering, Scope, SlotPtr, lock, scoped_local};
 
 /// How many tasks a worker's ring holds; what is more goes to the injector.
 pub(crate) const RING_LEN: usize = if cfg!(anteroom_loom) { 2 } else { 256 };
 
+/// How many headers whose handles took the output a worker keeps for its own next step.
+pub(crate) const RETURNED_MAX: usize = if cfg!(anteroom_loom) { 1 } else { 32 };
+
 /// The threads that share a home; see the module's doc.
 pub(crate) struct Team {
     home: &'static Home,
-    /// Who holds it may touch the home's local half ([TEAM-1]).
-    key: Mutex<()>,
-    injector: Injector,
-    pub(crate) idle: Idle,
     workers: Box<[Worker]>,
+    is_stopping: AtomicBool,
+    /// Who holds it may touch the home's local half ([TEAM-1]).
+    key: Apart<Mutex<()>>,
+    injector: Apart<Injector>,
+    pub(crate) idle: Apart<Idle>,
+    /// Headers whose handles took the output, linked; the table takes them in.
+    returned: Apart<SlotPtr<Header>>,
     /// Seats that no thread in `block_on` has; made when they are needed, and never given back.
     guests: Mutex<Vec<&'static Worker>>,
-    /// Headers whose handles took the output, linked; the table takes them in.
-    returned: SlotPtr<Header>,
-    is_stopping: AtomicBool,
 }
 
 /// What one thread of a team has of its own.
@@ -81,6 +84,9 @@ pub(crate) struct Worker {
     pub(super) budget: Cell<u32>,
     /// Whether it lets in who waits, or is in the waker of one of them.
     granting: Cell<bool>,
+    /// Headers whose handles took the output on this thread, linked, and how many.
+    returned: Cell<Option<&'static Header>>,
+    returned_len: Cell<usize>,
     key: StdCell<Option<MutexGuard<'static, ()>>>,
     /// The worker around this one on the same thread, if a `block_on` is nested in another runtime's.
     outer: StdCell<Option<&'static Worker>>,
@@ -112,6 +118,8 @@ impl Worker {
             current: Cell::new(None),
             budget: Cell::new(0),
             granting: Cell::new(false),
+            returned: Cell::new(None),
+            returned_len: Cell::new(0),
             key: StdCell::new(None),
             outer: StdCell::new(None),
             thread: Mutex::new(None),
@@ -129,14 +137,42 @@ impl Worker {
 
     /// Takes the key; the task that is being polled here is the home's from now on.
     fn lock(&self) {
-        let key = lock(&self.team().key);
+        let key = lock(&self.team().key.0);
         self.key.set(Some(key));
         let none = set_current(Some(self.home));
         debug_assert!(none.is_none());
         if let Some(local) = self.home.local() {
             local.current.set(self.current.get());
             local.budget.set(self.budget.get());
+            if self.returned_len.get() > 0 {
+                self.take_returned(|header| local.table.take_back(header));
+            }
         }
+    }
+
+    /// Keeps a header whose handle has taken the output on this thread: for its next step with the key, or, when there are many,
+    /// for whoever needs one first.
+    fn give_back(&self, task: &'static Header) {
+        let len = self.returned_len.get();
+        if len == RETURNED_MAX {
+            return self.team().give_back(task);
+        }
+        task.next.set(self.returned.replace(Some(task)));
+        self.returned_len.set(len + 1);
+    }
+
+    fn take_returned(&self, mut each: impl FnMut(&'static Header)) {
+        self.returned_len.set(0);
+        let mut at = self.returned.take();
+        while let Some(task) = at {
+            at = task.next.take();
+            each(task);
+        }
+    }
+
+    /// Leaves to others what this thread would keep for its next step, before it sleeps.
+    fn hand_over(&self) {
+        self.take_returned(|task| self.team().give_back(task));
     }
 
     fn unlock(&self) {
@@ -169,9 +205,9 @@ impl Worker {
             moved[count] = Some(header(item));
             count += 1;
         });
-        team.injector.push_all(moved[..count].iter().flatten().copied());
+        team.injector.0.push_all(moved[..count].iter().flatten().copied());
         if ring.push(NonNull::from(task)).is_err() {
-            team.injector.push_all(std::iter::once(task));
+            team.injector.0.push_all(std::iter::once(task));
         }
         team.notify();
     }
@@ -191,14 +227,14 @@ impl Worker {
     /// The next task from the injector, with a fair share of the others there for the ring.
     pub(crate) fn take_injected(&self) -> Option<&'static Header> {
         let team = self.team();
-        let waiting = team.injector.len();
+        let waiting = team.injector.0.len();
         if waiting == 0 {
             return None;
         }
         let room = self.ring.as_ref().map_or(0, |ring| ring.capacity() - ring.len());
         let share = (waiting / team.workers.len()).min(room / 2);
         let mut first = None;
-        team.injector.pop_some(1 + share, |task| match first {
+        team.injector.0.pop_some(1 + share, |task| match first {
             None => first = Some(task),
             Some(_) => self.push_own(task),
         });
@@ -237,6 +273,7 @@ impl Worker {
 
     /// Gives free memory back before a long sleep.
     pub(crate) fn trim(&self) {
+        self.hand_over();
         if self.cache.bytes() <= CACHE_BYTES_IDLE {
             return;
         }
@@ -275,13 +312,13 @@ impl Team {
     pub(super) fn new(home: &'static Home, workers: usize) -> Self {
         Self {
             home,
-            key: Mutex::new(()),
-            injector: Injector::new(),
-            idle: Idle::new(workers),
             workers: (0..workers).map(|number| Worker::new(home, Some(number))).collect(),
-            guests: Mutex::new(Vec::new()),
-            returned: SlotPtr::new(std::ptr::null_mut()),
             is_stopping: AtomicBool::new(false),
+            key: Apart(Mutex::new(())),
+            injector: Apart(Injector::new()),
+            idle: Apart(Idle::new(workers)),
+            returned: Apart(SlotPtr::new(std::ptr::null_mut())),
+            guests: Mutex::new(Vec::new()),
         }
     }
 
@@ -319,13 +356,13 @@ impl Team {
     }
 
     fn inject(&self, task: &'static Header) {
-        self.injector.push_all(std::iter::once(task));
+        self.injector.0.push_all(std::iter::once(task));
         self.notify();
     }
 
     /// Something stands where all look: wakes a worker, unless one is about to look anyway.
     pub(crate) fn notify(&self) {
-        if let Some(number) = self.idle.notify() {
+        if let Some(number) = self.idle.0.notify() {
             self.workers[number].ring_bell();
         }
     }
@@ -334,7 +371,7 @@ impl Team {
     /// looks out while this worker's polls last.
     #[inline]
     pub(crate) fn notify_cheaply(&self, has_backlog: bool) {
-        if let Some(number) = self.idle.notify_cheaply(has_backlog) {
+        if let Some(number) = self.idle.0.notify_cheaply(has_backlog) {
             self.workers[number].ring_bell();
         }
     }
@@ -351,14 +388,14 @@ impl Team {
 
     /// Who searched has found something.
     pub(crate) fn end_search(&self) {
-        if let Some(number) = self.idle.end_search(|| self.has_work()) {
+        if let Some(number) = self.idle.0.end_search(|| self.has_work()) {
             self.workers[number].ring_bell();
         }
     }
 
     /// Whether anything stands where a worker would find it that looks now; what a sibling alone has to run is its own.
     pub(crate) fn has_work(&self) -> bool {
-        self.injector.len() > 0
+        self.injector.0.len() > 0
             || !self.is_quiet()
             || self.is_stopping()
             || self.workers.iter().any(|worker| worker.backlog() > 1)
@@ -379,19 +416,27 @@ impl Team {
         // Ordering: Release; pairs with nothing of its own, the idle word orders it for sleepers.
         self.is_stopping.store(is_stopping, Ordering::Release);
         if is_stopping {
-            self.idle.notify_all(|number| self.workers[number].ring_bell());
+            self.idle.0.notify_all(|number| self.workers[number].ring_bell());
         }
     }
 
     /// Keeps a header whose handle has taken the output, until the table takes it in. Never waits.
-    pub(super) fn give_back(&self, task: &'static Header) {
+    pub(super) fn take_in(&self, task: &'static Header) {
+        match seated() {
+            Some(worker) if worker.is_of(self.home) => worker.give_back(task),
+            _ => self.give_back(task),
+        }
+    }
+
+    /// As above, where any thread that holds the key finds it.
+    fn give_back(&self, task: &'static Header) {
         let item = std::ptr::from_ref(task).cast_mut();
         // Ordering: Relaxed; the exchange decides.
-        let mut first = self.returned.load(Ordering::Relaxed);
+        let mut first = self.returned.0.load(Ordering::Relaxed);
         loop {
             task.next.set(NonNull::new(first).map(header));
             // Ordering: AcqRel; Release pairs with the Acquire of who takes all, which then finds the link.
-            match self.returned.compare_exchange(first, item, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.returned.0.compare_exchange(first, item, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => first = now,
             }
@@ -401,7 +446,7 @@ impl Team {
     /// Calls `each` with every header that was given back.
     pub(crate) fn take_returned(&self, mut each: impl FnMut(&'static Header)) {
         // Ordering: AcqRel; see `give_back`.
-        let first = self.returned.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        let first = self.returned.0.swap(std::ptr::null_mut(), Ordering::AcqRel);
         let mut at = NonNull::new(first).map(header);
         while let Some(task) = at {
             at = task.next.take();
@@ -412,7 +457,7 @@ impl Team {
     /// Takes every task that is ready out of where it stands; no worker runs any more.
     pub(crate) fn pop_any(&self) -> Option<&'static Header> {
         let mut first = None;
-        self.injector.pop_some(1, |task| first = Some(task));
+        self.injector.0.pop_some(1, |task| first = Some(task));
         first.or_else(|| self.workers.iter().find_map(|worker| worker.ring.as_ref()?.pop()).map(header))
     }
 
@@ -494,6 +539,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let worker = self.worker;
+        worker.hand_over();
         worker.current.set(None);
         worker.cache.trim(0);
         worker.outer.set(None);
@@ -578,6 +624,13 @@ impl Drop for Inside {
             worker.unlock();
         }
     }
+}
+
+/// Whether this thread is of a team, and not inside of another runtime.
+#[inline]
+#[cfg(not(anteroom_loom))]
+pub(crate) fn sits_in_team() -> bool {
+    seated().is_some_and(|worker| current().is_none_or(|(home, _)| worker.is_of(home)))
 }
 
 /// Runs `f`, which is code of others, or waits, without the key ([TEAM-3]).
