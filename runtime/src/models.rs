@@ -12,8 +12,8 @@
 //! `inbox_plain` (a plain look at the sleeper after a push), `wake_plain` (a wake that finds its bit set is
 //! no read-modify-write), `claim_plain` (the owner takes a waiting future without a swap), `join_no_second_look` (a handle
 //! that does not look again after it has asked), `desk_recycles_at_once` (a node that was cancelled is used again while the
-//! owner may hold it), `desk_forgets_close` (a close that comes while the owner empties the desk); of `cancel.rs` and
-//! `gather.rs` here, for each that begins with their name.
+//! owner may hold it), `desk_forgets_close` (a close that comes while the owner empties the desk); of `cancel.rs`,
+//! `gather.rs` and `ring.rs` here (the last with `--features stealing`), for each that begins with their name.
 
 mod cancel;
 #[cfg(feature = "stealing")]
