@@ -356,7 +356,10 @@ impl<P: Plant> Asking<P> {
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
         if let Some(granted) = self.as_mut().leave() {
-            handle::<P>(granted).abort();
+            let handle = handle::<P>(granted);
+            handle.abort();
+            // On another worker it may have ended by now, and its output is the caller's code.
+            task::outside(|| drop(handle));
         }
         self.stop();
     }
