@@ -1,6 +1,6 @@
 //! Loom models of what two threads can do to one task: the real code, under every interleaving within the stated bounds.
 //!
-//! `RUSTFLAGS="--cfg anteroom_loom" cargo test --release -p anteroom --lib loom`
+//! `RUSTFLAGS="--cfg anteroom_loom" cargo test --release -p anteroom --features stealing --lib loom`
 //!
 //! # What is checked
 //! Loom tracks each atomic, and each cell of a header, a waiter and a queue: two threads at one cell without an order
@@ -23,6 +23,10 @@ mod lending;
 mod gather;
 #[cfg(feature = "stealing")]
 mod ring;
+#[cfg(feature = "stealing")]
+mod shared;
+#[cfg(feature = "stealing")]
+mod team;
 
 use std::future::poll_fn;
 use std::panic::Location;
@@ -43,21 +47,31 @@ use crate::{JoinHandle, Spawn, spawn, spawn_local, try_spawn};
 
 /// Two threads, every interleaving.
 fn model(f: impl Fn() + Sync + Send + 'static) {
-    loom::model(f);
+    explore(None, f);
 }
 
 /// At most two preemptions: what takes very many steps.
 fn model_of_many_steps(f: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(f);
+    explore(Some(2), f);
 }
 
 /// At most three preemptions: three threads, or two that take many steps.
 fn model_of_three(f: impl Fn() + Sync + Send + 'static) {
+    explore(Some(3), f);
+}
+
+fn explore(preemptions_max: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(f);
+    builder.preemption_bound = preemptions_max;
+    let executions = StdArc::new(std::sync::atomic::AtomicUsize::new(0));
+    builder.check({
+        let executions = executions.clone();
+        move || {
+            executions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            f();
+        }
+    });
+    println!("{} executions", executions.load(Ordering::Relaxed));
 }
 
 /// A doorbell and the sleep that it ends.

@@ -21,6 +21,8 @@ mod imp {
     pub(crate) use std::sync::atomic::{AtomicPtr as SlotPtr, AtomicUsize};
     pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now as yield_thread;
+    #[cfg(feature = "stealing")]
+    pub(crate) use std::thread::{Thread, current as current_thread, park, park_timeout};
 
     /// A fence that ThreadSanitizer sees: it takes std's for nothing, and would report what one has ordered.
     ///
@@ -63,6 +65,53 @@ mod imp {
     pub(crate) use loom::thread::yield_now as yield_thread;
     // What uses it is written before it is shared and not after, in a model: no step of any protocol.
     pub(crate) use std::sync::atomic::AtomicPtr;
+
+    #[cfg(feature = "stealing")]
+    pub(crate) use parking::{Thread, current_thread, park, park_timeout};
+
+    /// Threads that park. loom's own `unpark` ends a wait for a lock, too, as if the lock were free.
+    #[cfg(feature = "stealing")]
+    mod parking {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use loom::sync::{Condvar, Mutex};
+
+        /// As std's.
+        #[derive(Clone)]
+        pub(crate) struct Thread(Arc<(Mutex<bool>, Condvar)>);
+
+        loom::thread_local! {
+            static HERE: Thread = Thread(Arc::new((Mutex::new(false), Condvar::new())));
+        }
+
+        impl Thread {
+            pub(crate) fn unpark(&self) {
+                let (is_unparked, condvar) = &*self.0;
+                *is_unparked.lock().unwrap() = true;
+                condvar.notify_one();
+            }
+        }
+
+        pub(crate) fn current_thread() -> Thread {
+            HERE.with(Thread::clone)
+        }
+
+        pub(crate) fn park() {
+            let here = current_thread();
+            let (is_unparked, condvar) = &*here.0;
+            let mut guard = is_unparked.lock().unwrap();
+            while !*guard {
+                guard = condvar.wait(guard).unwrap();
+            }
+            *guard = false;
+        }
+
+        /// Its time does not pass: whoever needs that to go on stands still, which a model then says.
+        pub(crate) fn park_timeout(_: Duration) {
+            park();
+        }
+    }
 }
 
 pub(crate) use imp::*;

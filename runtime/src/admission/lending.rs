@@ -457,7 +457,9 @@ impl Admission {
     /// where it was parked, and is polled there. It is in no line then, and what the child takes beyond the frame is paid for.
     pub(crate) fn take_offer(&self, at: (&'static Home, &Local), waiter: &'static SpawnWaiter) -> bool {
         let here = self.spot(at.1);
-        let stands = waiter.node().offer.get() == self.lending.offer.get();
+        // Without the key, while its last waker was dropped, it may have been let in; then it was told.
+        let waits = waiter.key.get().is_some();
+        let stands = waits && waiter.node().offer.get() == self.lending.offer.get();
         if !stands || waiter.spot() != here || !self.lend(waiter) {
             waiter.park_at(here);
             return false;

@@ -10,7 +10,7 @@ pub(crate) mod inbox;
 pub(crate) mod local;
 #[cfg(feature = "stealing")]
 pub(crate) mod ring;
-#[cfg(all(feature = "stealing", not(anteroom_loom)))]
+#[cfg(feature = "stealing")]
 pub(crate) mod stealing;
 pub(crate) mod watch;
 

@@ -42,6 +42,7 @@ use super::TeamPark;
 use super::idle::{LOOKOUT_WAIT, Sleep};
 use super::watch::Watch;
 use crate::admission::Admission;
+use crate::sync::{park, park_timeout, seeded};
 use crate::task::shared::{self, Ended};
 use crate::task::team::{Seat, Team, Worker};
 use crate::task::{self, Header};
@@ -203,8 +204,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             };
             match (sits, at_most) {
                 (true, at_most) => self.park.sit(at_most),
-                (false, Some(at_most)) => std::thread::park_timeout(at_most),
-                (false, None) => std::thread::park(),
+                (false, Some(at_most)) => park_timeout(at_most),
+                (false, None) => park(),
             }
         }
         self.team.idle.0.wake_up(self.number);
@@ -216,11 +217,29 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
 
     /// When all sleep, whether somebody was offered to run a child in its own place, and is ready now.
     fn unstick(&self) -> bool {
-        if self.team.idle.0.asleep() < self.team.len() {
+        if self.team.idle.0.asleep() < self.team.len() || seeded("team_nobody_unsticks") {
             return false;
         }
         let _inside = task::enter();
         task::current().is_some_and(|at| self.admission.unstick(at))
+    }
+}
+
+#[cfg(all(test, anteroom_loom))]
+impl<P: TeamPark> Stealing<'_, P> {
+    /// One turn of the loop that polls at most one task and never sleeps, for models that say themselves who looks when; whether
+    /// there was anything to do.
+    pub(crate) fn step(&mut self) -> bool {
+        let was_asked = self.take_inbox();
+        let next = self.next(1).or_else(|| {
+            // As if its siblings were stuck, so that it steals a single task, too.
+            self.worker.note_siblings(&mut self.seen);
+            self.worker.steal(self.number + 1, &self.seen)
+        });
+        if let Some(next) = next {
+            self.run(next);
+        }
+        was_asked || next.is_some()
     }
 }
 
@@ -230,6 +249,9 @@ pub(crate) fn carry_out(admission: &Admission, mut ended: Ended) {
     {
         let _inside = task::enter();
         if let Some(at) = task::current() {
+            if seeded("shared_frees_without_key") {
+                task::outside(|| ended.free(at.1));
+            }
             ended.free(at.1);
             admission.release(at, ended.place, ended.bytes);
         }

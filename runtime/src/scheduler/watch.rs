@@ -66,7 +66,7 @@ impl Watch {
     }
 
     /// From how long on polls are counted.
-    #[cfg(all(feature = "stealing", not(anteroom_loom)))]
+    #[cfg(feature = "stealing")]
     pub(super) fn threshold_ns(&self) -> Option<u64> {
         self.threshold_ns.get()
     }

@@ -184,6 +184,9 @@ impl Shared {
         #[cfg(feature = "stealing")]
         if let Some(team) = self.team.get() {
             self.inbox.note_attention();
+            if seeded("team_attention_rings_nobody") {
+                return;
+            }
             return team.notify();
         }
         self.inbox.call_attention();

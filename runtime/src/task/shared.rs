@@ -126,10 +126,15 @@ fn end(worker: &'static Worker, task: &'static Header, outcome: Outcome) -> Ende
         bytes += task.declared_bytes();
     }
     // A handle that is gone has taken its waker with it, and does not come back.
-    let has_handle = task.snapshot().has_handle();
-    let joiner = if has_handle { task.take_joiner_shared() } else { Joiner::None };
+    let take_joiner = || match task.snapshot().has_handle() {
+        true => task.take_joiner_shared(),
+        false => Joiner::None,
+    };
+    let is_late = seeded("shared_joiner_late");
+    let joiner = if is_late { Joiner::None } else { take_joiner() };
     // [SHARED-3] Kept, the header is the handle's from here.
     let is_kept = task.publish(outcome);
+    let joiner = if is_late { take_joiner() } else { joiner };
     if !is_kept {
         task.drop_output_shared(outcome, &worker.cache);
     }
@@ -153,7 +158,8 @@ impl Header {
             debug_assert_ne!(action, Action::Impossible, "{event:?} in {self:?}");
             // Ordering: AcqRel; Release publishes what this thread did to the task, or wrote before it asked; Acquire has it
             // see what the one before did.
-            match self.state.compare_exchange(bits, to.bits(), Ordering::AcqRel, Ordering::Relaxed) {
+            let success = if seeded("shared_step_relaxed") { Ordering::Relaxed } else { Ordering::AcqRel };
+            match self.state.compare_exchange(bits, to.bits(), success, Ordering::Relaxed) {
                 Ok(_) => return (to, action),
                 Err(now) => bits = now,
             }
@@ -176,7 +182,8 @@ impl Header {
             // A wake that changes nothing is still a read-modify-write, or what was written before it would not be visible to
             // the poll that the earlier wake causes (bugs.md 27).
             // Ordering: as in `step_on`.
-            match self.state.compare_exchange(bits, to.bits(), Ordering::AcqRel, Ordering::Acquire) {
+            let success = if seeded("shared_wake_relaxed") { Ordering::Relaxed } else { Ordering::AcqRel };
+            match self.state.compare_exchange(bits, to.bits(), success, Ordering::Acquire) {
                 Ok(_) if action == Action::Enqueue => return self.schedule(),
                 Ok(_) => return,
                 Err(now) => bits = now,
@@ -274,6 +281,11 @@ impl Header {
             return self.await_done();
         }
         let old = (before, self.joiner.replace(data));
+        if seeded("shared_watch_stores") {
+            self.foreign.store(kind, Ordering::Release);
+            self.forget_joiner(old.0, old.1);
+            return true;
+        }
         // Ordering: AcqRel; Release has who ends the task find the waker.
         let left = self.foreign.compare_exchange(WRITING, kind, Ordering::AcqRel, Ordering::Acquire);
         self.forget_joiner(old.0, old.1);
@@ -334,6 +346,10 @@ impl Header {
                 return false;
             }
             let (to, _) = next(at, Event::Detach);
+            if seeded("shared_detach_stores") {
+                self.state.store(to.bits(), Ordering::Release);
+                return true;
+            }
             // Ordering: as in `step_on`, and Acquire to see the output of one that has just ended.
             match self.state.compare_exchange(bits, to.bits(), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
@@ -374,6 +390,9 @@ pub(crate) fn cancel_all(team: &Team, worker: &'static Worker, mut each: impl Fn
             let action = task.move_on(Event::StartPoll);
             debug_assert_eq!(action, Action::Cancel);
             each(cancel(worker, task));
+        }
+        if seeded("shared_cancels_once") {
+            return;
         }
         // What is live still was just woken on another thread, which has yet to push it.
         yield_thread();

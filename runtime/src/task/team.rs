@@ -41,7 +41,6 @@
 use std::cell::Cell as StdCell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::thread::Thread;
 
 use super::body::{CACHE_BYTES_IDLE, Cache};
 use super::home::{Home, Local, current, set_current};
@@ -49,7 +48,10 @@ use super::injector::Injector;
 use super::{Header, Place};
 use crate::scheduler::idle::Idle;
 use crate::scheduler::ring::{Apart, Ring};
-use crate::sync::{AtomicBool, Cell, Mutex, MutexGuard, Ordering, Scope, SlotPtr, lock, scoped_local};
+use crate::sync::{
+    AtomicBool, Cell, Mutex, MutexGuard, Ordering, Scope, SlotPtr, Thread, current_thread, lock,
+    scoped_local, seeded,
+};
 
 /// How many tasks a worker's ring holds; what is more goes to the injector.
 pub(crate) const RING_LEN: usize = if cfg!(anteroom_loom) { 2 } else { 256 };
@@ -83,7 +85,7 @@ pub(crate) struct Worker {
     pub(super) current: Cell<Option<&'static Header>>,
     pub(super) budget: Cell<u32>,
     /// Whether it lets in who waits, or is in the waker of one of them.
-    granting: Cell<bool>,
+    granting: StdCell<bool>,
     /// Headers whose handles took the output on this thread, linked, and how many.
     returned: Cell<Option<&'static Header>>,
     returned_len: Cell<usize>,
@@ -117,7 +119,7 @@ impl Worker {
             cache: Cache::new(),
             current: Cell::new(None),
             budget: Cell::new(0),
-            granting: Cell::new(false),
+            granting: StdCell::new(false),
             returned: Cell::new(None),
             returned_len: Cell::new(0),
             key: StdCell::new(None),
@@ -137,8 +139,8 @@ impl Worker {
 
     /// Takes the key; the task that is being polled here is the home's from now on.
     fn lock(&self) {
-        let key = lock(&self.team().key.0);
-        self.key.set(Some(key));
+        let key = if seeded("team_enter_does_not_lock") { None } else { Some(lock(&self.team().key.0)) };
+        self.key.set(key);
         let none = set_current(Some(self.home));
         debug_assert!(none.is_none());
         if let Some(local) = self.home.local() {
@@ -436,7 +438,9 @@ impl Team {
         loop {
             task.next.set(NonNull::new(first).map(header));
             // Ordering: AcqRel; Release pairs with the Acquire of who takes all, which then finds the link.
-            match self.returned.0.compare_exchange(first, item, Ordering::AcqRel, Ordering::Relaxed) {
+            let success =
+                if seeded("shared_give_back_relaxed") { Ordering::Relaxed } else { Ordering::AcqRel };
+            match self.returned.0.compare_exchange(first, item, success, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => first = now,
             }
@@ -474,7 +478,7 @@ impl Home {
     }
 
     /// Whether this thread grants places, which without a team is noted in `alone`.
-    pub(crate) fn granting<'a>(&self, alone: &'a Cell<bool>) -> &'a Cell<bool> {
+    pub(crate) fn granting<'a>(&self, alone: &'a StdCell<bool>) -> &'a StdCell<bool> {
         match self.team() {
             None => alone,
             Some(_) => seated().filter(|worker| worker.is_of(self)).map_or(alone, |worker| &worker.granting),
@@ -525,7 +529,7 @@ impl Seat {
     }
 
     fn sit(worker: &'static Worker) -> Self {
-        *lock(&worker.thread) = Some(std::thread::current());
+        *lock(&worker.thread) = Some(current_thread());
         worker.outer.set(seated());
         let before = set_current(None);
         Self { worker, before, _scope: Scope::enter(&WORKER, worker), not_send: PhantomData }
@@ -645,7 +649,8 @@ pub(crate) fn outside<R>(f: impl FnOnce() -> R) -> R {
         }
     }
 
-    let holder = seated().filter(|worker| current().is_some_and(|(home, _)| worker.is_of(home)));
+    let is_of = |worker: &Worker| current().is_some_and(|(home, _)| worker.is_of(home));
+    let holder = seated().filter(|worker| is_of(worker) && !seeded("team_outside_keeps_the_key"));
     let _back = holder.map(|worker| {
         worker.unlock();
         Back(worker)
