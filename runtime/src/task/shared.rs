@@ -67,9 +67,9 @@ impl Ended {
     /// Frees the header, if that is to be done; the caller holds the key.
     pub(crate) fn free(&mut self, local: &Local) {
         if let Some(task) = self.detached.take() {
-            // [SHARED-4] Its phase is running still, with no handle left: only wakes move it, to where this moves it from, too,
-            // so that a plain store will do.
-            let action = task.apply(Event::Finish(Outcome::Cancelled));
+            // [SHARED-4] Its phase is running still, with no handle left: only wakes move it, to where this moves it from, too. A
+            // plain store would do, but models could not follow one beside their exchanges.
+            let action = task.move_on(Event::Finish(Outcome::Cancelled));
             debug_assert_eq!(action, Action::Recycle);
             local.table.give_back(task);
         }
