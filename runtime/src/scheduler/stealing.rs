@@ -245,7 +245,7 @@ impl<P: TeamPark> Stealing<'_, P> {
 
 /// [STEAL-3]
 #[inline(always)]
-pub(crate) fn carry_out(admission: &Admission, mut ended: Ended) {
+pub(crate) fn carry_out(admission: &Admission, ended: Ended) {
     {
         let _inside = task::enter();
         if let Some(at) = task::current() {
@@ -256,7 +256,7 @@ pub(crate) fn carry_out(admission: &Admission, mut ended: Ended) {
             admission.release(at, ended.place, ended.bytes);
         }
     }
-    ended.tell();
+    ended.publish();
 }
 
 /// Ends every task of a team whose workers have stopped, and everything that waits, on the thread that sits there.

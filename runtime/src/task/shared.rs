@@ -16,10 +16,10 @@
 //! | `GONE` | taken, or there was none | nobody: the task is done, or about to be in the next few instructions |
 //!
 //! # Order at the end
-//! Drop the future, free its block, store the output; take the joiner's waker (`GONE`); publish `Done`; and then, with the
-//! key, give the place on; wake the joiner. The waker is taken before `Done` is published because a handle that sees `Done`
-//! takes the output and gives the header back, and the word would be another task's. If the handle is gone when it comes to
-//! publishing, the output is dropped first, without the key, and the header freed with it.
+//! Drop the future, free its block, store the output; with the key, give the place on; take the joiner's waker (`GONE`); publish
+//! `Done`; wake the joiner. So who has joined a task finds that its place is free, as with one thread. The waker is taken before
+//! `Done` is published because a handle that sees `Done` takes the output and gives the header back, and the word would be
+//! another task's. If there is no handle, the output is dropped before, without the key, and the header freed with it.
 //!
 //! # Invariants
 //! - [SHARED-1] The state word of a live task is moved by compare-and-swap alone; of one that is free, or done, by the one
@@ -52,32 +52,55 @@ const BOXED: u32 = 2;
 const WRITING: u32 = 3;
 const GONE: u32 = 4;
 
-/// What a task left behind when it ended; the scheduler's to carry out.
-#[must_use = "the place must be given on and the joiner woken"]
+/// A task that has ended, for the scheduler to carry out: its future is gone, and nobody knows it yet.
+#[must_use = "the place must be given on and the end published"]
 pub(crate) struct Ended {
     pub(crate) place: Place,
     /// What it was admitted with.
     pub(crate) bytes: usize,
-    /// The header, if nobody has a handle of it any more; to be freed under the key.
-    detached: Option<&'static Header>,
-    joiner: Joiner,
+    task: &'static Header,
+    outcome: Outcome,
+    /// Whether nobody has a handle of it any more.
+    is_detached: bool,
 }
 
 impl Ended {
-    /// Frees the header, if that is to be done; the caller holds the key.
-    pub(crate) fn free(&mut self, local: &Local) {
-        if let Some(task) = self.detached.take() {
+    /// Frees the header, if nobody has a handle of it; the caller holds the key.
+    pub(crate) fn free(&self, local: &Local) {
+        if self.is_detached {
             // [SHARED-4] Its phase is running still, with no handle left: only wakes move it, to where this moves it from, too. A
             // plain store would do, but models could not follow one beside their exchanges.
-            let action = task.move_on(Event::Finish(Outcome::Cancelled));
+            let action = self.task.move_on(Event::Finish(Outcome::Cancelled));
             debug_assert_eq!(action, Action::Recycle);
-            local.table.give_back(task);
+            local.table.give_back(self.task);
         }
     }
 
-    /// Wakes whoever joins, without the key.
-    pub(crate) fn tell(self) {
-        self.joiner.wake();
+    /// Publishes the end, when the place was given on, and wakes whoever joins; without the key.
+    pub(crate) fn publish(mut self) {
+        if self.is_detached {
+            return;
+        }
+        let is_late = seeded("shared_joiner_late");
+        let joiner = if is_late { Joiner::None } else { self.task.take_joiner_shared() };
+        // [SHARED-3] Kept, the header is the handle's from here.
+        if self.task.publish(self.outcome) {
+            let joiner = if is_late { self.task.take_joiner_shared() } else { joiner };
+            return joiner.wake();
+        }
+        self.let_go();
+        let _inside = super::enter();
+        if let Some((_, local)) = super::current() {
+            self.free(local);
+        }
+    }
+
+    /// Nobody will take the output.
+    fn let_go(&mut self) {
+        self.is_detached = true;
+        if let Some(cache) = self.task.cache_here() {
+            self.task.drop_output_shared(self.outcome, cache);
+        }
     }
 }
 
@@ -97,7 +120,7 @@ pub(crate) fn run(worker: &'static Worker, task: &'static Header) -> Option<Ende
     let polled = unsafe { (task.vtable().poll)(task, &worker.cache, &mut cx) };
     worker.current.set(None);
     match polled {
-        Poll::Ready(outcome) => Some(end(worker, task, outcome)),
+        Poll::Ready(outcome) => Some(end(task, outcome)),
         Poll::Pending => match task.move_on(Event::PollPending) {
             Action::Cancel => Some(cancel(worker, task)),
             Action::Enqueue => {
@@ -115,30 +138,22 @@ fn cancel(worker: &'static Worker, task: &'static Header) -> Ended {
     // SAFETY: [VTABLE-1] [TASK-2] the action `Cancel` comes with the task running, and its future was not yet dropped.
     let outcome = unsafe { (task.vtable().cancel)(task, &worker.cache) };
     worker.current.set(None);
-    end(worker, task, outcome)
+    end(task, outcome)
 }
 
-/// Publishes how a task ended; its future is gone.
-fn end(worker: &'static Worker, task: &'static Header, outcome: Outcome) -> Ended {
+/// The future of a task is gone.
+fn end(task: &'static Header, outcome: Outcome) -> Ended {
     let marks = task.marks();
     let mut bytes = task.vtable().future_bytes;
     if marks.declared() {
         bytes += task.declared_bytes();
     }
+    let mut ended = Ended { place: marks.place(), bytes, task, outcome, is_detached: false };
     // A handle that is gone has taken its waker with it, and does not come back.
-    let take_joiner = || match task.snapshot().has_handle() {
-        true => task.take_joiner_shared(),
-        false => Joiner::None,
-    };
-    let is_late = seeded("shared_joiner_late");
-    let joiner = if is_late { Joiner::None } else { take_joiner() };
-    // [SHARED-3] Kept, the header is the handle's from here.
-    let is_kept = task.publish(outcome);
-    let joiner = if is_late { take_joiner() } else { joiner };
-    if !is_kept {
-        task.drop_output_shared(outcome, &worker.cache);
+    if !task.snapshot().has_handle() {
+        ended.let_go();
     }
-    Ended { place: marks.place(), bytes, detached: (!is_kept).then_some(task), joiner }
+    ended
 }
 
 impl Header {
