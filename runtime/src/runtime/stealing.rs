@@ -222,12 +222,14 @@ impl StealingRuntime {
              to block a task on another runtime, build a second one"
         );
         let present = Present::new(Seat::of_guest(team));
+        // Dropped after the guest, and before it leaves.
+        let _look = LookForStuck(team);
         let guest = Guest::new(present.seat.worker(), site);
         let mut future = pin!(future);
         let polled = poll_fn(|cx| {
             let polled = guest.poll(|| future.as_mut().poll(cx));
             if polled.is_pending() {
-                look_for_stuck(team);
+                drop(LookForStuck(team));
             }
             polled
         });
@@ -270,15 +272,22 @@ impl StealingRuntime {
     }
 }
 
-/// A future that waits again may be what the last worker that went to sleep took for something that moves.
-fn look_for_stuck(team: &'static Team) {
-    let is_wanted = {
-        let _inside = task::enter();
-        admission::current().is_some_and(Admission::is_wanted)
-    };
-    // In this order: a worker that held the key before, and saw this future run, is known to sleep by now.
-    if is_wanted && team.idle.0.asleep() == team.len() {
-        team.notify();
+/// A future that waits again, or has ended, may be what the last worker that went to sleep took for something that moves: when
+/// this is dropped, one looks again.
+struct LookForStuck(&'static Team);
+
+impl Drop for LookForStuck {
+    fn drop(&mut self) {
+        let team = self.0;
+        let is_wanted = {
+            // Of two who have the key, one after the other, the later sees what the other did before: the worker that this is
+            // ready no more, or this that the worker sleeps.
+            let _inside = task::enter();
+            team.idle.0.asleep() == team.len() && admission::current().is_some_and(Admission::is_wanted)
+        };
+        if is_wanted {
+            team.notify();
+        }
     }
 }
 
