@@ -13,7 +13,7 @@ use anteroom::{
     AskError, Builder, JoinHandle, SpawnError, StealingRuntime, TaskGroup, reserve, spawn, spawn_blocking, time,
     try_spawn, yield_now,
 };
-use anteroom_tests::{Drops, Gate, Hooks, Tracked, or_abort, park_on, poll_once, poll_with};
+use anteroom_tests::{Drops, Gate, Hooks, Tracked, Wait, or_abort, park_on, poll_once, poll_with};
 
 fn runtime(workers: usize) -> StealingRuntime {
     Builder::new().max_tasks(100).build_stealing(workers).unwrap()
@@ -389,8 +389,10 @@ fn wherever_something_panics_its_siblings_go_on_and_each_is_dropped_once() {
                     let handle = spawn(async move { (yield_now().await, four).1 }).await.unwrap();
                     // The worker swallows it, or it comes out here, if the task was quicker.
                     let _maybe = catch_unwind(AssertUnwindSafe(|| drop(handle)));
-                    let mut kept = spawn(ready_after(five)).await.unwrap();
-                    let _pending = poll_with(Pin::new(&mut kept), &waker);
+                    let gate = Gate::new();
+                    let mut kept = spawn(ready_after(gate.wait(), five)).await.unwrap();
+                    assert!(poll_with(Pin::new(&mut kept), &waker).is_pending());
+                    gate.open();
                     assert!(poll.await.unwrap_err().is_panic());
                     assert!(ready.await.unwrap_err().is_panic());
                     assert!(!aborted.await.unwrap_err().to_string().is_empty());
@@ -413,8 +415,8 @@ fn wherever_something_panics_its_siblings_go_on_and_each_is_dropped_once() {
     });
 }
 
-async fn ready_after(tracked: Tracked) -> Tracked {
-    yield_now().await;
+async fn ready_after(wait: Wait, tracked: Tracked) -> Tracked {
+    wait.await;
     tracked
 }
 
