@@ -19,21 +19,19 @@ mod ask;
 use std::fmt;
 use std::panic::Location;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::admission::Door;
 pub use ask::{Ask, AskError};
 
-use crate::clock;
 use crate::holders::{self, Holders, Waiters};
 use crate::metrics::{self, LongPolls, Metrics};
 use crate::spawn::within::Waits;
 use crate::spawn::{Spawn, SpawnError, SpawnTimeoutError};
 use crate::task::{self, JoinHandle, WaitsFor};
 use crate::time::{Elapsed, Sleep};
+use crate::wait::wait;
 
 /// A runtime, for other threads: it may be cloned, sent and kept for as long as one likes.
 ///
@@ -364,30 +362,5 @@ impl Future for Drain {
 impl fmt::Debug for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Drain").field("handle", &self.handle).finish_non_exhaustive()
-    }
-}
-
-/// Runs `future` on this thread, which sleeps meanwhile; `None` if `timeout` was over first.
-pub(crate) fn wait<F: Future>(mut future: Pin<&mut F>, timeout: Option<Duration>) -> Option<F::Output> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let start = clock::system_now();
-    let deadline: Option<Instant> = timeout.and_then(|timeout| start.checked_add(timeout));
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(output);
-        }
-        match deadline {
-            None => std::thread::park(),
-            Some(deadline) => match deadline.saturating_duration_since(clock::system_now()) {
-                Duration::ZERO => return None,
-                left => std::thread::park_timeout(left),
-            },
-        }
     }
 }

@@ -84,6 +84,8 @@ mod task;
 #[cfg(not(anteroom_loom))]
 pub mod time;
 #[cfg(not(anteroom_loom))]
+mod wait;
+#[cfg(not(anteroom_loom))]
 mod worst;
 mod yield_now;
 

@@ -5,10 +5,11 @@
 use anteroom_tests::source::{SourceFile, sources};
 
 /// The parts in the order in which they may be read: each sees those before it, and itself.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "sync",
     "bytes",
     "clock",
+    "wait",
     "yield_now",
     "cancel",
     "task",

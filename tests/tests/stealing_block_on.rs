@@ -43,7 +43,8 @@ fn many_threads_may_be_in_it_at_once() {
                             let sum = runtime.block_on(async {
                                 let mut handles = Vec::new();
                                 for n in 0..10 {
-                                    handles.push(spawn(async move { (yield_now().await, n).1 }).await.unwrap());
+                                    handles
+                                        .push(spawn(async move { (yield_now().await, n).1 }).await.unwrap());
                                 }
                                 time::sleep(Duration::from_micros(100 * (round % 3))).await;
                                 let mut sum = *here;
@@ -71,7 +72,8 @@ fn a_handle_of_one_thread_s_task_may_be_awaited_on_any_other() {
         for round in 0..200 {
             let gate = Gate::new();
             let waits = gate.wait();
-            let mut handle = runtime.block_on(async { spawn(async move { (waits.await, round).1 }).await.unwrap() });
+            let mut handle =
+                runtime.block_on(async { spawn(async move { (waits.await, round).1 }).await.unwrap() });
             for _ in 0..3 {
                 let there = runtime.clone();
                 let polled = thread::spawn(move || {
@@ -104,12 +106,12 @@ fn it_panics_inside_itself_and_says_what_to_do() {
         let text = runtime.block_on(task.join()).unwrap();
         assert!(text.contains("called inside itself"), "{text}");
         // Also where another runtime, of either kind, is between.
-        let text = runtime.block_on(async {
-            anteroom::block_on(async { panic_of(|| runtime.block_on(async {})) })
-        });
+        let text =
+            runtime.block_on(async { anteroom::block_on(async { panic_of(|| runtime.block_on(async {})) }) });
         assert!(text.contains("called inside itself"), "{text}");
         let other = self::runtime(1);
-        let text = runtime.block_on(async { other.block_on(async { panic_of(|| runtime.block_on(async {})) }) });
+        let text =
+            runtime.block_on(async { other.block_on(async { panic_of(|| runtime.block_on(async {})) }) });
         assert!(text.contains("called inside itself"), "{text}");
         // Nothing of it is broken.
         assert_eq!(runtime.block_on(spawn(async { 7 }).join()).unwrap(), 7);
@@ -302,7 +304,10 @@ fn options_that_are_of_no_use_are_refused_by_name() {
     let text = |builder: Builder, workers| builder.build_stealing(workers).unwrap_err().to_string();
     for workers in [0, 1_025, usize::MAX] {
         let text = text(Builder::new(), workers);
-        assert!(text.contains(&format!("build_stealing({workers})")) && text.contains("1 and 1024"), "{text}");
+        assert!(
+            text.contains(&format!("build_stealing({workers})")) && text.contains("1 and 1024"),
+            "{text}"
+        );
     }
     let paused = text(Builder::new().paused_clock(true), 2);
     assert!(paused.contains("paused_clock(true)") && paused.contains("build()"), "{paused}");
@@ -334,5 +339,25 @@ fn its_future_is_polled_on_its_own_thread_and_tasks_on_the_workers() {
             }
         });
         assert_eq!(on_workers.load(Ordering::SeqCst), 200);
+    });
+}
+
+#[test]
+fn a_future_that_parks_its_thread_in_its_poll_is_woken_all_the_same() {
+    // What std's channels do, too: the token of the wake that came in the poll is gone when the poll ends.
+    or_abort(|| {
+        let runtime = Builder::new().build_stealing(1).unwrap();
+        let mut polls = 0;
+        runtime.block_on(std::future::poll_fn(|cx| {
+            polls += 1;
+            if polls == 2 {
+                return std::task::Poll::Ready(());
+            }
+            let waker = cx.waker().clone();
+            std::thread::spawn(move || waker.wake()).join().unwrap();
+            std::thread::park();
+            std::task::Poll::Pending
+        }));
+        assert_eq!(polls, 2);
     });
 }

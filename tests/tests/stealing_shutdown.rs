@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anteroom::{
-    AskError, Builder, JoinHandle, SpawnError, StealingRuntime, TaskGroup, reserve, spawn, spawn_blocking, time,
-    try_spawn, yield_now,
+    AskError, Builder, JoinHandle, SpawnError, StealingRuntime, TaskGroup, reserve, spawn, spawn_blocking,
+    time, try_spawn, yield_now,
 };
 use anteroom_tests::{Drops, Gate, Hooks, Tracked, Wait, or_abort, park_on, poll_once, poll_with};
 
@@ -292,7 +292,8 @@ fn what_waits_for_a_place_gets_its_future_back() {
                 let tracked = drops.track();
                 thread::spawn(move || {
                     let wait = Duration::from_secs(60);
-                    let error = handle.spawn_wait_timeout(async move { (number, tracked).0 }, wait).unwrap_err();
+                    let error =
+                        handle.spawn_wait_timeout(async move { (number, tracked).0 }, wait).unwrap_err();
                     assert_eq!(error.reason(), SpawnError::Closed);
                     park_on(error.into_future().unwrap())
                 })
@@ -500,7 +501,8 @@ fn it_may_end_in_the_midst_of_everything_on_any_thread() {
     or_abort(|| {
         for workers in 1..=4 {
             for round in 0..60_u64 {
-                let (runtime, drops) = (Builder::new().max_tasks(8).build_stealing(workers).unwrap(), Drops::new());
+                let (runtime, drops) =
+                    (Builder::new().max_tasks(8).build_stealing(workers).unwrap(), Drops::new());
                 let made = Arc::new(AtomicUsize::new(0));
                 let track = {
                     let (drops, made) = (drops.clone(), made.clone());

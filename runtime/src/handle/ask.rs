@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::wait;
 use crate::admission::{Door, Turned};
 use crate::sync::lock;
 use crate::task;
+use crate::wait::wait;
 
 /// A question to a runtime: await it, in any executor, or block for it.
 ///

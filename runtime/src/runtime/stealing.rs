@@ -28,12 +28,13 @@ use crate::admission::{self, Admission, Door};
 use crate::blocking;
 use crate::driver;
 use crate::driver::shared::Shared;
-use crate::handle::{Handle, wait};
+use crate::handle::Handle;
 use crate::metrics::{Metrics, metrics};
 use crate::scheduler::stealing::{self, Stealing};
 use crate::sync::Scope;
 use crate::task::team::{Ownership, Seat, Team};
 use crate::task::{self, Guest};
+use crate::wait::wait;
 use crate::worst::{self, WorstCase};
 
 /// As many workers as a runtime may have.
