@@ -18,6 +18,7 @@
 //!
 //! One ready task in the ring of a worker that runs is left to it: two tasks that wake each other stay on one core. Only where
 //! the ring did not move while a lookout slept (1 ms, see `idle.rs`) its worker is taken to be stuck, and the one is stolen too.
+//! And since workers that are never idle never search, they look out for rings that do not move every [`RELIEVE_EVERY`] turns.
 //!
 //! # Invariants
 //! - [STEAL-1] As [LOOP-1]: at most N polls lie between two looks at the inbox, and at the driver or at who waits there.
@@ -50,6 +51,9 @@ use crate::task::{self, Header};
 /// Every so many polls the injector comes before the own ring.
 const INJECTOR_EVERY: u32 = 32;
 
+/// Every so many turns a worker that is never idle looks whether a sibling is stuck.
+const RELIEVE_EVERY: u32 = 64;
+
 /// So many tasks in the ring, looked at between two batches, are more than one worker's.
 const BACKLOG: usize = 8;
 
@@ -63,7 +67,7 @@ pub(crate) struct Stealing<'a, P> {
     /// From how long on a poll is counted; `None` for no such count.
     long_ns: Option<u64>,
     park: &'a P,
-    /// What each sibling had taken from its ring in all, when this worker last went to sleep.
+    /// What each sibling had taken from its ring in all, when this worker last went to sleep, or looked after that.
     seen: Box<[usize]>,
 }
 
@@ -88,7 +92,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     /// Runs tasks until the team is told to stop.
     pub(crate) fn work(&mut self) {
         let mut polls_max = self.park.turn();
-        let mut tick = 0_u32;
+        let (mut tick, mut turns) = (0_u32, 0_u32);
         // Whether this worker counts as one that searches.
         let mut searches = false;
         while !self.team.is_stopping() {
@@ -110,6 +114,10 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                     // Few polls a batch: they are long, and one in the ring waits long.
                     self.team.notify_cheaply(backlog >= BACKLOG || polls_max <= 2);
                 }
+                turns = turns.wrapping_add(1);
+                if turns % RELIEVE_EVERY == 0 {
+                    self.relieve();
+                }
                 continue;
             }
             searches = searches || self.team.idle.0.begin_search();
@@ -126,6 +134,16 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             }
         }
         self.found(&mut searches);
+    }
+
+    /// Runs a task of a sibling that has run nothing since the last look, and takes half of its others.
+    #[cold]
+    fn relieve(&mut self) {
+        let relieved = self.worker.relieve(self.number + 1, &self.seen);
+        self.worker.note_siblings(&mut self.seen);
+        if let Some(next) = relieved {
+            self.run(next);
+        }
     }
 
     #[inline(always)]

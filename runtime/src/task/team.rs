@@ -255,14 +255,29 @@ impl Worker {
     /// Takes half of what another worker has, beginning with the `start`th; its own ring is empty. A single task only from
     /// who has not taken one since [`note_siblings`](Self::note_siblings).
     pub(crate) fn steal(&self, start: usize, seen: &[usize]) -> Option<&'static Header> {
+        self.steal_from(start, |number, ring| {
+            let len = ring.len();
+            len > 1 || len == 1 && ring.taken() == seen[number]
+        })
+    }
+
+    /// Takes half of what a worker has that has not taken anything since [`note_siblings`](Self::note_siblings): it is stuck.
+    pub(crate) fn relieve(&self, start: usize, seen: &[usize]) -> Option<&'static Header> {
+        self.steal_from(start, |number, ring| !ring.is_empty() && ring.taken() == seen[number])
+    }
+
+    fn steal_from(
+        &self,
+        start: usize,
+        may: impl Fn(usize, &Ring<Header>) -> bool,
+    ) -> Option<&'static Header> {
         let own = self.ring.as_ref()?;
         let workers = &self.team().workers;
         (0..workers.len())
             .map(|step| (start + step) % workers.len())
             .filter(|&number| self.number != Some(number))
-            .filter_map(|number| Some((workers[number].ring.as_ref()?, seen[number])))
-            .filter(|(ring, taken)| ring.len() > 1 || ring.len() == 1 && ring.taken() == *taken)
-            .find_map(|(ring, _)| ring.steal_into(own))
+            .filter_map(|number| workers[number].ring.as_ref().filter(|ring| may(number, ring)))
+            .find_map(|ring| ring.steal_into(own))
             .map(header)
     }
 
