@@ -3,12 +3,14 @@
 //! bugs.md 31. Each poll that blocks here waits for the very thing that it could strand, so a bound on how long that takes is
 //! only what tells a hang from slowness.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anteroom::net::{TcpListener, TcpStream};
 use anteroom::{Builder, StealingRuntime, spawn, spawn_blocking, time, try_spawn, yield_now};
-use anteroom_tests::{Gate, or_abort};
+use anteroom_tests::{Gate, or_abort, park_on};
 
 fn runtime(workers: usize) -> StealingRuntime {
     Builder::new().build_stealing(workers).unwrap()
@@ -152,6 +154,47 @@ fn what_it_has_ready_runs_elsewhere_when_the_others_are_busy_for_a_while() {
                 .unwrap();
                 busy.await.unwrap();
             });
+        }
+    });
+}
+
+#[test]
+fn what_it_has_ready_runs_elsewhere_though_the_others_are_never_idle() {
+    or_abort(|| {
+        for workers in 2..=4 {
+            let runtime = runtime(workers);
+            let stop = Arc::new(AtomicBool::new(false));
+            let yielders: Vec<_> = runtime.block_on(async {
+                let yielder = || {
+                    let stop = stop.clone();
+                    try_spawn(async move {
+                        while !stop.load(Ordering::Relaxed) {
+                            yield_now().await;
+                        }
+                    })
+                };
+                (0..20).map(|_| yielder().unwrap()).collect()
+            });
+            for tasks in [1, 2, 20, 300] {
+                for _ in 0..5 {
+                    runtime.block_on(async {
+                        let stuck = async move {
+                            let (sender, until) = mpsc::channel();
+                            for _ in 0..tasks {
+                                let sender = sender.clone();
+                                drop(try_spawn(async move { drop(sender) }).unwrap());
+                            }
+                            drop(sender);
+                            block(&until);
+                        };
+                        spawn(stuck).join().await.unwrap();
+                    });
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            for yielder in yielders {
+                runtime.block_on(yielder).unwrap();
+            }
         }
     });
 }
@@ -347,10 +390,15 @@ fn a_socket_that_woke_a_task_which_got_stuck_wakes_others() {
                     .unwrap();
                     time::sleep(Duration::from_millis(round % 3)).await;
                     first.write_all(b"x").await.unwrap();
-                    spawn_blocking(move || tells.recv().unwrap()).await.unwrap();
-                    second.write_all(b"x").await.unwrap();
+                    // Nothing but the sockets wakes anybody from here on.
+                    let writes = std::thread::spawn(move || {
+                        tells.recv().unwrap();
+                        park_on(second.write_all(b"x")).unwrap();
+                        second
+                    });
                     stuck.await.unwrap();
                     other.await.unwrap();
+                    drop(writes.join().unwrap());
                 }
             });
         }
