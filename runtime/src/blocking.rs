@@ -32,14 +32,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 pub use job::{Blocking, TrySpawnBlockingError};
 
 use crate::admission::{OwnedPermit, Semaphore};
-use crate::sync::{AtomicU32, Ordering, Scope, lock, scoped_local};
+use crate::sync::{AtomicU32, Condvar, Mutex, Ordering, Scope, lock, scoped_local};
 use crate::task::{Home, JoinError, JoinErrorKind, WaitsFor, joined, noted, quietly};
 
 /// How long a thread without a job stays.

@@ -47,7 +47,8 @@
 //!
 //! Each file imports only from those before it, which a test checks.
 
-// Under loom only what the models are about is built: mio and the blocking pool talk to the system, not to loom.
+// Under loom only what the models are about is built: mio and the blocking pool talk to the system, not to loom. Under shuttle
+// all is built, and `models/shuttles` runs what does not talk to the system.
 #![cfg_attr(anteroom_loom, allow(dead_code))]
 
 mod admission;
@@ -78,6 +79,9 @@ pub mod net;
 #[cfg(not(anteroom_loom))]
 mod runtime;
 mod scheduler;
+#[cfg(all(test, anteroom_shuttle, feature = "stealing"))]
+#[path = "models/shuttles/mod.rs"]
+mod shuttles;
 mod spawn;
 mod sync;
 mod task;

@@ -13,11 +13,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Ordering, Thread, current_thread, park, park_timeout};
 
 /// Wakes a thread that waits.
 struct Unpark {
@@ -43,7 +42,7 @@ impl Wake for Unpark {
 pub(crate) fn wait<F: Future>(mut future: Pin<&mut F>, timeout: Option<Duration>) -> Option<F::Output> {
     let start = clock::system_now();
     let deadline: Option<Instant> = timeout.and_then(|timeout| start.checked_add(timeout));
-    let unpark = Arc::new(Unpark { thread: std::thread::current(), is_woken: AtomicBool::new(false) });
+    let unpark = Arc::new(Unpark { thread: current_thread(), is_woken: AtomicBool::new(false) });
     let waker = Waker::from(unpark.clone());
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -52,10 +51,10 @@ pub(crate) fn wait<F: Future>(mut future: Pin<&mut F>, timeout: Option<Duration>
         // Ordering: AcqRel; see `wake_by_ref`.
         while !unpark.is_woken.swap(false, Ordering::AcqRel) {
             match deadline {
-                None => std::thread::park(),
+                None => park(),
                 Some(deadline) => match deadline.saturating_duration_since(clock::system_now()) {
                     Duration::ZERO => return None,
-                    left => std::thread::park_timeout(left),
+                    left => park_timeout(left),
                 },
             }
         }

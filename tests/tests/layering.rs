@@ -44,7 +44,7 @@ const BESIDES: [(&str, &str); 6] = [
 const GENERIC: [&str; 3] = ["scheduler/idle.rs", "scheduler/inbox.rs", "scheduler/ring.rs"];
 
 /// Crates that only some parts meet.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("anteroom_limiter", &["admission/", "time/timer.rs"]),
     ("mio", &["driver/", "net/"]),
     ("slab", &["driver/", "group/"]),
@@ -53,6 +53,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("futures_core", &["gather/completed.rs"]),
     ("futures_io", &["net/futures_io.rs"]),
     ("loom", &["sync.rs", "models"]),
+    ("shuttle", &["sync.rs", "models"]),
 ];
 
 /// The part that a file belongs to.

@@ -45,7 +45,7 @@ pub(crate) use self::lending::{Limit, Look, Offer, Spawner};
 pub(crate) use self::lending::{Spot, lending};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
-use crate::sync::{Scope, scoped_local, seeded};
+use crate::sync::{IS_MODEL, Scope, scoped_local, seeded};
 pub(crate) use crate::task::desk::Turned;
 use crate::task::desk::{Asked, Desk};
 use crate::task::waiter::{Granted, Refused, Waiter};
@@ -59,7 +59,7 @@ pub(crate) type SpawnWaiter = Waiter<Key>;
 pub(crate) type Door = crate::task::desk::Door<Key>;
 
 /// How many nodes are made at a time.
-const WAITERS_CHUNK: usize = if cfg!(anteroom_loom) { 2 } else { 64 };
+const WAITERS_CHUNK: usize = if IS_MODEL { 2 } else { 64 };
 
 /// What one runtime admits at most.
 #[derive(Clone, Copy, Debug)]

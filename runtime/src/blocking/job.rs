@@ -14,12 +14,12 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::Workers;
 use crate::admission::OwnedPermit;
-use crate::sync::{Ordering, lock};
+use crate::sync::{Mutex, Ordering, lock};
 use crate::task::{self, JoinError, JoinErrorKind, Payload, WaitsFor, joined, quietly};
 
 /// A job that the pool has taken: await it for its result.

@@ -77,7 +77,7 @@ unsafe impl Sync for Line {}
 
 /// The ready bits of some slots, and what their wakers need.
 #[repr(C)]
-#[cfg_attr(not(anteroom_loom), repr(align(64)))]
+#[cfg_attr(not(any(anteroom_loom, anteroom_shuttle)), repr(align(64)))]
 #[derive(Debug)]
 struct Group {
     ready: AtomicU32,
@@ -92,7 +92,7 @@ struct Group {
     tags: [u8; GROUP],
 }
 
-#[cfg(not(anteroom_loom))]
+#[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
 const _: () = assert!(size_of::<Group>() == 64);
 
 /// The owner's end of a line.

@@ -21,13 +21,13 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use crate::admission::{Admission, Door, Key, Ledger, Limit, Look, Offer, Refusal, Spawner, Spot};
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::task::{JoinError, JoinHandle, WaitsFor, noted, quietly};
 
 /// Who waits for a place of the group.

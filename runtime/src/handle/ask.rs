@@ -9,12 +9,12 @@
 
 use std::fmt;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::admission::{Door, Turned};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::task;
 use crate::wait::wait;
 

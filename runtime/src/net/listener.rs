@@ -18,7 +18,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -28,7 +27,7 @@ use super::registered::Registered;
 use super::tcp::TcpStream;
 use crate::driver;
 use crate::driver::reactor::Direction;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::time::{now, sleep_until};
 
 /// How long an error lasts that the next try would only meet again.

@@ -159,17 +159,17 @@ impl<T: Send> Inbox<T> {
     }
 }
 
-#[cfg(not(anteroom_loom))]
+#[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
 type Items<T> = crossbeam_queue::ArrayQueue<T>;
 
 /// A stand-in with the same promises: crossbeam's queue has models of its own and its atomics are not loom's.
-#[cfg(anteroom_loom)]
+#[cfg(any(anteroom_loom, anteroom_shuttle))]
 struct Items<T> {
     queue: Mutex<std::collections::VecDeque<T>>,
     capacity: usize,
 }
 
-#[cfg(anteroom_loom)]
+#[cfg(any(anteroom_loom, anteroom_shuttle))]
 impl<T> Items<T> {
     fn new(capacity: usize) -> Self {
         Self { queue: Mutex::new(std::collections::VecDeque::new()), capacity }

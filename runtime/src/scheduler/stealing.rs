@@ -160,8 +160,10 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     fn found(&self, searches: &mut bool) {
         if std::mem::take(searches) {
             self.team.end_search();
-            // [STEAL-2]
-            self.team.see_to_lookout(self.worker.backlog() > 0);
+            if !seeded("shuttle_leaves_the_seat_quietly") {
+                // [STEAL-2]
+                self.team.see_to_lookout(self.worker.backlog() > 0);
+            }
         }
     }
 
@@ -212,7 +214,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         let sits = self.park.try_sit();
         self.worker.is_in_driver(sits);
         let sleep = self.team.idle.0.prepare_sleep(self.number, searches);
-        if !self.team.has_work() && !self.unstick() {
+        let looks = !seeded("shuttle_no_second_look");
+        if !(looks && self.team.has_work()) && !self.unstick() {
             let at_most = match sleep {
                 Sleep::Short => Some(LOOKOUT_WAIT),
                 Sleep::Long => {

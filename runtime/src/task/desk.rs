@@ -33,13 +33,13 @@ use std::thread::ThreadId;
 
 use super::waiter::{Arrival, Entry, Waiter};
 use super::{Home, Seed, Terms};
-use crate::sync::{AtomicBool, Mutex, Ordering, lock, seeded};
+use crate::sync::{AtomicBool, IS_MODEL, Mutex, Ordering, lock, seeded};
 
 /// How many questions of other threads may wait for the owner.
 pub(crate) const ERRANDS_MAX: usize = 64;
 
 /// How many nodes are made at a time.
-const NODES_CHUNK: usize = if cfg!(anteroom_loom) { 1 } else { 16 };
+const NODES_CHUNK: usize = if IS_MODEL { 1 } else { 16 };
 
 /// Something for the owner to do, made by this crate.
 pub(crate) type Errand = Box<dyn FnOnce() + Send>;

@@ -39,10 +39,10 @@ use super::table::Table;
 use super::team::Team;
 use super::{DETACH, Header, JOIN, WAKE};
 use crate::scheduler::inbox::Inbox;
-use crate::sync::{Cell, Mutex, Ordering, Scope, lock, scoped_local, seeded};
+use crate::sync::{Cell, IS_MODEL, Mutex, Ordering, Scope, lock, scoped_local, seeded};
 
 /// How many tasks other threads can name at once before the owner has to look through all of them.
-pub(super) const INBOX_ITEMS: usize = if cfg!(anteroom_loom) { 1 } else { 256 };
+pub(super) const INBOX_ITEMS: usize = if IS_MODEL { 1 } else { 256 };
 
 /// For how many wakers of handles that were polled elsewhere memory is kept.
 const JOINS_KEPT: usize = 64;
@@ -115,7 +115,7 @@ scoped_local! {
 }
 
 /// Homes without an owner, for the next runtimes.
-#[cfg(not(anteroom_loom))]
+#[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
 static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
 
 impl Home {
@@ -277,9 +277,9 @@ pub(crate) struct Owner {
 impl Owner {
     /// Takes a vacant home, or makes one.
     pub(crate) fn new() -> Self {
-        #[cfg(not(anteroom_loom))]
+        #[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
         let vacant = lock(&VACANT).pop();
-        #[cfg(anteroom_loom)]
+        #[cfg(any(anteroom_loom, anteroom_shuttle))]
         let vacant = None;
         Self { home: vacant.unwrap_or_else(Home::leak), not_send: PhantomData }
     }
@@ -306,7 +306,7 @@ impl Drop for Owner {
             }
         }
         self.home.shared.inbox.set_doorbell(None);
-        #[cfg(not(anteroom_loom))]
+        #[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
         lock(&VACANT).push(self.home);
     }
 }

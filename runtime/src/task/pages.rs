@@ -15,20 +15,21 @@
 use super::Header;
 
 /// Pages are of this size at least, and of a multiple of it where they are larger.
-#[cfg(all(target_os = "linux", not(anteroom_loom)))]
+#[cfg(all(target_os = "linux", not(any(anteroom_loom, anteroom_shuttle))))]
 fn page_bytes() -> Option<usize> {
     // SAFETY: a question to the system, without memory of ours.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
 }
 
 /// Whether this system can take back the pages of headers.
-pub(super) const CAN_DISCARD: bool = cfg!(all(target_os = "linux", not(anteroom_loom)));
+pub(super) const CAN_DISCARD: bool =
+    cfg!(all(target_os = "linux", not(any(anteroom_loom, anteroom_shuttle))));
 
 /// How many headers there are up to the first page that begins within these.
 pub(super) fn headers_before_page(headers: &'static [Header]) -> usize {
-    #[cfg(all(target_os = "linux", not(anteroom_loom)))]
+    #[cfg(all(target_os = "linux", not(any(anteroom_loom, anteroom_shuttle))))]
     let page = page_bytes();
-    #[cfg(not(all(target_os = "linux", not(anteroom_loom))))]
+    #[cfg(not(all(target_os = "linux", not(any(anteroom_loom, anteroom_shuttle)))))]
     let page = None;
     page.map_or(0, |page| headers.as_ptr().cast::<u8>().align_offset(page) / size_of::<Header>())
 }
@@ -37,7 +38,7 @@ pub(super) fn headers_before_page(headers: &'static [Header]) -> usize {
 ///
 /// # Safety
 /// All of `headers` are free and in no list, and the owner will link them anew before it hands one out.
-#[cfg(all(target_os = "linux", not(anteroom_loom)))]
+#[cfg(all(target_os = "linux", not(any(anteroom_loom, anteroom_shuttle))))]
 pub(super) unsafe fn discard(headers: &'static [Header]) -> usize {
     let Some(page) = page_bytes() else { return 0 };
     let start = headers.as_ptr().cast_mut().cast::<u8>();
@@ -56,18 +57,28 @@ pub(super) unsafe fn discard(headers: &'static [Header]) -> usize {
 ///
 /// # Safety
 /// None is needed.
-#[cfg(not(all(target_os = "linux", not(anteroom_loom))))]
+#[cfg(not(all(target_os = "linux", not(any(anteroom_loom, anteroom_shuttle)))))]
 pub(super) unsafe fn discard(_: &'static [Header]) -> usize {
     0
 }
 
 /// Asks the allocator to give back what it keeps.
-#[cfg(all(target_os = "linux", target_env = "gnu", not(anteroom_loom), not(anteroom_asan)))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    not(any(anteroom_loom, anteroom_shuttle)),
+    not(anteroom_asan)
+))]
 pub(crate) fn trim_allocator() {
     // SAFETY: callable at any time from any thread; where another allocator is in use it has nothing to do.
     let _released = unsafe { libc::malloc_trim(0) };
 }
 
 /// Asks the allocator to give back what it keeps.
-#[cfg(not(all(target_os = "linux", target_env = "gnu", not(anteroom_loom), not(anteroom_asan))))]
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    not(any(anteroom_loom, anteroom_shuttle)),
+    not(anteroom_asan)
+)))]
 pub(crate) fn trim_allocator() {}

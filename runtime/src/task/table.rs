@@ -30,7 +30,7 @@ use super::state::{Action, Event, Phase};
 use super::{Header, Home};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
-use crate::sync::{Cell, Ordering};
+use crate::sync::{Cell, IS_MODEL, Ordering};
 
 /// The length of the chunks that take most of the memory: 256 KiB.
 const CHUNK_LEN_MAX: usize = 4096;
@@ -46,7 +46,7 @@ fn whole_pieces(headers: &'static [Header]) -> impl Iterator<Item = &'static [He
 
 /// How many headers the next chunk has when there are already so many.
 const fn chunk_len(headers: usize) -> usize {
-    if cfg!(anteroom_loom) {
+    if IS_MODEL {
         return 2;
     }
     match headers {

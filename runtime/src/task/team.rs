@@ -49,15 +49,15 @@ use super::{Header, Place};
 use crate::scheduler::idle::Idle;
 use crate::scheduler::ring::{Apart, Ring};
 use crate::sync::{
-    AtomicBool, Cell, Mutex, MutexGuard, Ordering, Scope, SlotPtr, Thread, current_thread, lock,
+    AtomicBool, Cell, IS_MODEL, Mutex, MutexGuard, Ordering, Scope, SlotPtr, Thread, current_thread, lock,
     scoped_local, seeded,
 };
 
 /// How many tasks a worker's ring holds; what is more goes to the injector.
-pub(crate) const RING_LEN: usize = if cfg!(anteroom_loom) { 2 } else { 256 };
+pub(crate) const RING_LEN: usize = if IS_MODEL { 2 } else { 256 };
 
 /// How many headers whose handles took the output a worker keeps for its own next step.
-pub(crate) const RETURNED_MAX: usize = if cfg!(anteroom_loom) { 1 } else { 32 };
+pub(crate) const RETURNED_MAX: usize = if IS_MODEL { 1 } else { 32 };
 
 /// The threads that share a home; see the module's doc.
 pub(crate) struct Team {
@@ -207,6 +207,9 @@ impl Worker {
             moved[count] = Some(header(item));
             count += 1;
         });
+        if seeded("shuttle_overflow_forgets_one") {
+            count = count.saturating_sub(1);
+        }
         team.injector.0.push_all(moved[..count].iter().flatten().copied());
         if ring.push(NonNull::from(task)).is_err() {
             team.injector.0.push_all(std::iter::once(task));
@@ -576,19 +579,19 @@ pub(crate) struct Ownership {
 }
 
 /// Teams that no runtime has, for the next ones.
-#[cfg(not(anteroom_loom))]
+#[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
 static VACANT: Mutex<Vec<&'static Team>> = Mutex::new(Vec::new());
 
 impl Ownership {
     /// Takes a vacant team of so many workers, or makes one.
     pub(crate) fn new(workers: usize) -> Self {
-        #[cfg(not(anteroom_loom))]
+        #[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
         let vacant = {
             let mut vacant = lock(&VACANT);
             let found = vacant.iter().position(|team| team.len() == workers);
             found.map(|at| vacant.swap_remove(at))
         };
-        #[cfg(anteroom_loom)]
+        #[cfg(any(anteroom_loom, anteroom_shuttle))]
         let vacant: Option<&'static Team> = None;
         let make = || Home::leak_for_team(workers).team().expect("it was made for a team");
         Self { team: vacant.unwrap_or_else(make) }
@@ -614,7 +617,7 @@ impl Drop for Ownership {
             }
         }
         self.team.home.shared.inbox.set_doorbell(None);
-        #[cfg(not(anteroom_loom))]
+        #[cfg(not(any(anteroom_loom, anteroom_shuttle)))]
         lock(&VACANT).push(self.team);
     }
 }
