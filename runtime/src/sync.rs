@@ -110,11 +110,11 @@ mod parking {
     /// It ends by itself, at some time, if this wait is one of those for which time passes.
     #[cfg(anteroom_shuttle)]
     pub(crate) fn park_timeout(_: Duration) {
-        if !super::time::passes() {
+        if !crate::sync::time::passes() {
             return park();
         }
         let here = current_thread();
-        while !std::mem::take(&mut *here.0.0.lock().unwrap()) && !super::time::is_over() {
+        while !std::mem::take(&mut *here.0.0.lock().unwrap()) && !crate::sync::time::is_over() {
             shuttle::thread::yield_now();
         }
     }

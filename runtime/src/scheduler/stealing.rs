@@ -214,8 +214,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         let sits = self.park.try_sit();
         self.worker.is_in_driver(sits);
         let sleep = self.team.idle.0.prepare_sleep(self.number, searches);
-        let looks = !seeded("shuttle_no_second_look");
-        if !(looks && self.team.has_work()) && !self.unstick() {
+        let has_work = !seeded("shuttle_no_second_look") && self.team.has_work();
+        if !has_work && !self.unstick() {
             let at_most = match sleep {
                 Sleep::Short => Some(LOOKOUT_WAIT),
                 Sleep::Long => {

@@ -43,11 +43,12 @@ mod tasks;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
+
+use crate::clock::system_now;
 
 /// How many schedules a harness runs when nobody says otherwise.
 const SCHEDULES: u64 = 2_000;
@@ -185,7 +186,7 @@ fn told<T: std::str::FromStr<Err: std::fmt::Debug>>(variable: &str) -> Option<T>
 
 /// Runs `program` under as many schedules as the environment says, and prints what that took.
 fn explore(name: &str, program: fn()) {
-    let (progress, began) = (Progress::default(), Instant::now());
+    let (progress, began) = (Progress::default(), system_now());
     match told::<Batch>("ANTEROOM_SHUTTLE") {
         Some(batch) => batch.run(name, &progress, program),
         None => {
