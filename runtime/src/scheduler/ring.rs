@@ -145,7 +145,6 @@ impl<X> Ring<X> {
     }
 
     /// Whether it holds nothing: to the owner certain, when true; to others a hint.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
