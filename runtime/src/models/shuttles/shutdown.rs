@@ -11,7 +11,7 @@ use shuttle::thread;
 
 use super::rig::{Rig, dawdle};
 use super::{chance, explore, pick};
-use crate::handle::{Handle, wait};
+use crate::handle::Handle;
 use crate::{JoinHandle, spawn};
 
 const WORKERS: usize = 3;

@@ -10,7 +10,7 @@ use shuttle::thread;
 
 use super::rig::{Rig, block_on, dawdle, line};
 use super::{chance, explore, pick};
-use crate::handle::wait;
+use crate::wait::wait;
 use crate::{JoinHandle, Spawn, spawn, spawn_service};
 
 const WORKERS: usize = 3;

@@ -10,8 +10,8 @@ use shuttle::thread;
 use super::rig::{Rig, block_on, dawdle};
 use super::tasks::Mailbox;
 use super::{explore, pick};
-use crate::handle::wait;
 use crate::spawn;
+use crate::wait::wait;
 
 /// How deep a tree is at most.
 const DEPTH: usize = 3;
@@ -35,10 +35,11 @@ enum Waits {
 }
 
 impl Tree {
-    fn grow(depth: usize) -> Tree {
-        let children = if depth == 0 { 0 } else { pick(4) };
+    /// Each has fewer children than `below`.
+    fn grow(depth: usize, below: usize) -> Tree {
+        let children = if depth == 0 { 0 } else { pick(below) };
         let waits = [Waits::OneByOne, Waits::Together, Waits::ByLetter][pick(3)];
-        Tree { children: (0..children).map(|_| Tree::grow(depth - 1)).collect(), waits }
+        Tree { children: (0..children).map(|_| Tree::grow(depth - 1, below)).collect(), waits }
     }
 
     fn nodes(&self) -> usize {
@@ -85,7 +86,7 @@ pub(super) fn trees() {
     let (team, handle) = (rig.team(), rig.handle());
     let ran = Arc::new(AtomicUsize::new(0));
     let plant = || {
-        let tree = Tree::grow(DEPTH);
+        let tree = Tree::grow(DEPTH, 2 + pick(3));
         (tree.nodes(), tree.run(ran.clone()))
     };
     let (here, guest, elsewhere) = (plant(), plant(), plant());
