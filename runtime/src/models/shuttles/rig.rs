@@ -218,15 +218,21 @@ impl Rig {
         counts
     }
 
-    /// Closes admission, waits until the last task has ended, and ends it: nothing was left to the end. How many tasks lived at
-    /// most.
+    /// Closes admission, waits until the last task has ended, and ends it: nothing was left to the end, if all services were joined.
+    /// How many tasks lived at most.
     pub(super) fn drain(self) -> usize {
         let in_time = self.handle().drain_wait(Duration::from_secs(3_600));
         in_time.expect("all tasks end by themselves");
         {
             let _present = Present::new(Seat::of_guest(self.team()));
             let counts = counts();
-            assert_eq!((counts.tasks_live, counts.waiting), (0, 0), "without the end's doing");
+            // Whoever has joined a task or a service finds its place and its bytes given back.
+            assert_eq!(
+                (counts.tasks_live, counts.services_live, counts.task_bytes),
+                (0, 0, 0),
+                "all places are back"
+            );
+            assert_eq!((counts.waiting, counts.in_place), (0, 0));
         }
         self.end().tasks_live_peak
     }

@@ -12,6 +12,7 @@ use shuttle::thread;
 use super::rig::{Rig, dawdle};
 use super::{chance, explore, pick};
 use crate::handle::Handle;
+use crate::wait::wait;
 use crate::{JoinHandle, spawn};
 
 const WORKERS: usize = 3;
