@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# Runs shuttle's harnesses of the work-stealing mode: `.ci/shuttle.sh SCHEDULES [SEED]`, so many schedules in all, a million by
-# hand or once a week. Prints how many ran and how fast; a failure prints what shows it again. Without a seed it takes a new one.
+# Shuttle's harnesses of the work-stealing mode. Without arguments some thousand schedules of each, always the same, and the bugs
+# that they must catch. `.ci/shuttle.sh SCHEDULES [SEED]` runs so many in all, a million by hand or once a week, other ones each
+# time unless a seed is given, and prints how many a second; a failure prints what shows it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-schedules=${1:-50000} seed=${2:-$(date +%s)}
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0
 export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/shuttle} RUSTFLAGS="--cfg anteroom_shuttle" RUST_BACKTRACE=0
 
 harnesses() { cargo test --quiet --release -p anteroom --features stealing --lib shuttle_ -- "$@"; }
 
+if [ "$#" -eq 0 ]; then
+    harnesses
+    exit
+fi
+
+schedules=$1 seed=${2:-$(date +%s)}
 names=$(harnesses --list | sed -n 's/: test$//p' | grep -v ::canary::)
 count=$(wc -l <<<"$names")
 echo "shuttle: $schedules schedules in $count harnesses, seed $seed"
