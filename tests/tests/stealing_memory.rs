@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anteroom::net::{TcpListener, TcpStream};
 use anteroom::{
-    Builder, JoinHandle, StealingRuntime, TaskGroup, metrics, spawn, spawn_blocking, time, try_spawn, yield_now,
+    Builder, JoinHandle, StealingRuntime, TaskGroup, metrics, spawn, spawn_blocking, time, try_spawn,
+    yield_now,
 };
 use anteroom_tests::resident::{files_open, resident};
 use anteroom_tests::{Counting, Drops, Gate, bytes_live, elsewhere, or_abort, poll_once};
@@ -90,7 +91,11 @@ fn after_a_burst_of_a_hundred_thousand_tasks_memory_is_back() {
             soon(|| {
                 let more = resident().saturating_sub(before);
                 let headers = runtime.metrics().headers_resident;
-                if more < 4 * MIB && headers < 10_000 { Ok(()) } else { Err(format!("{more} bytes, {headers} headers")) }
+                if more < 4 * MIB && headers < 10_000 {
+                    Ok(())
+                } else {
+                    Err(format!("{more} bytes, {headers} headers"))
+                }
             });
             assert_eq!(runtime.metrics().headers, 0);
         }

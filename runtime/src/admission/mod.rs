@@ -45,7 +45,7 @@ pub(crate) use self::lending::{Limit, Look, Offer, Spawner};
 pub(crate) use self::lending::{Spot, lending};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
-use crate::sync::{IS_MODEL, Scope, scoped_local, seeded};
+use crate::sync::{Cell as TrackedCell, IS_MODEL, Scope, scoped_local};
 pub(crate) use crate::task::desk::Turned;
 use crate::task::desk::{Asked, Desk};
 use crate::task::waiter::{Granted, Refused, Waiter};
@@ -106,7 +106,7 @@ pub(crate) struct Admission {
     services_live: Cell<usize>,
     tasks_live_peak: Cell<usize>,
     waiting_peak: Cell<usize>,
-    granting: Cell<bool>,
+    granting: TrackedCell<bool>,
     free: Cell<Option<&'static SpawnWaiter>>,
     desk: &'static Desk<Key>,
     /// The desk's epoch for the runtime that this is open for; 0 when it has ended.
@@ -152,7 +152,7 @@ impl Admission {
             services_live: Cell::new(0),
             tasks_live_peak: Cell::new(0),
             waiting_peak: Cell::new(0),
-            granting: Cell::new(false),
+            granting: TrackedCell::new(false),
             free: Cell::new(None),
             desk: Box::leak(Box::new(Desk::new(home))),
             epoch: Cell::new(0),
@@ -353,9 +353,6 @@ impl Admission {
             let Some((units, waiter)) = granted else { break };
             waiter.key.set(None);
             self.let_in(at, units, waiter);
-            if seeded("team_grants_once") {
-                break;
-            }
         }
         granting.set(false);
     }

@@ -44,7 +44,7 @@ impl Home {
 
     /// Whether this thread grants places, as noted in `alone`.
     #[inline(always)]
-    pub(crate) fn granting<'a>(&self, alone: &'a std::cell::Cell<bool>) -> &'a std::cell::Cell<bool> {
+    pub(crate) fn granting<'a>(&self, alone: &'a Cell<bool>) -> &'a Cell<bool> {
         alone
     }
 

@@ -85,7 +85,7 @@ pub(crate) struct Worker {
     pub(super) current: Cell<Option<&'static Header>>,
     pub(super) budget: Cell<u32>,
     /// Whether it lets in who waits, or is in the waker of one of them.
-    granting: StdCell<bool>,
+    granting: Cell<bool>,
     /// Headers whose handles took the output on this thread, linked, and how many.
     returned: Cell<Option<&'static Header>>,
     returned_len: Cell<usize>,
@@ -119,7 +119,7 @@ impl Worker {
             cache: Cache::new(),
             current: Cell::new(None),
             budget: Cell::new(0),
-            granting: StdCell::new(false),
+            granting: Cell::new(false),
             returned: Cell::new(None),
             returned_len: Cell::new(0),
             key: StdCell::new(None),
@@ -496,7 +496,7 @@ impl Home {
     }
 
     /// Whether this thread grants places, which without a team is noted in `alone`.
-    pub(crate) fn granting<'a>(&self, alone: &'a StdCell<bool>) -> &'a StdCell<bool> {
+    pub(crate) fn granting<'a>(&self, alone: &'a Cell<bool>) -> &'a Cell<bool> {
         match self.team() {
             None => alone,
             Some(_) => seated().filter(|worker| worker.is_of(self)).map_or(alone, |worker| &worker.granting),
