@@ -117,7 +117,7 @@ fn groups_with_limits_of_their_own_do_not_deadlock_one_inside_the_other() {
             if left == 0 {
                 return 1;
             }
-            let mut group = TaskGroup::with_limit(limit);
+            let group = TaskGroup::with_limit(limit);
             for _ in 0..2 {
                 group.spawn(nested(left - 1, limit)).await.unwrap();
             }
@@ -161,7 +161,7 @@ fn tasks_of_one_group_that_spawn_into_it_do_not_deadlock() {
                 for _ in 0..5 {
                     let ended = Arc::new(AtomicUsize::new(0));
                     runtime.block_on(async {
-                        let mut group = TaskGroup::with_limit(limit);
+                        let group = TaskGroup::with_limit(limit);
                         group.spawn(child(group.handle(), 4, ended.clone())).await.unwrap();
                         while let Some(child) = group.join_next().await {
                             child.unwrap();
@@ -385,7 +385,7 @@ fn run(world: Arc<World>, number: usize) -> Boxed<()> {
                 }
             }
             Style::Group(limit) => {
-                let mut group = TaskGroup::with_limit(limit);
+                let group = TaskGroup::with_limit(limit);
                 for child in children {
                     group.spawn(Watched::new(&world, child)).await.unwrap();
                 }

@@ -321,7 +321,11 @@ fn futures_that_use_the_runtime_when_they_are_dropped_do_not_keep_it() {
             let runtime = runtime(workers);
             let handle = runtime.handle();
             let drops = Drops::new();
-            struct Uses(anteroom::Handle, Option<JoinHandle<()>>, Tracked);
+            struct Uses(
+                anteroom::Handle,
+                Option<JoinHandle<()>>,
+                #[expect(dead_code, reason = "dropped with it")] Tracked,
+            );
             impl Drop for Uses {
                 fn drop(&mut self) {
                     assert!(poll_once(Box::pin(self.0.spawn(async {})).as_mut()).is_ready());
