@@ -556,7 +556,7 @@ impl Park for Driver {
             }
             // The file of a source that is gone may be another's by now.
             if let Some(fd) = fd {
-                self.rearm(key, fd);
+                self.remote.unless_forgotten(key, || self.rearm(key, fd));
             }
         }
         for (old, is_to_wake) in replaced {

@@ -95,6 +95,15 @@ impl Remote {
         self.post(epoch, |mail| mail.timers.push(key));
     }
 
+    /// Runs `f`, which names the file of a source by its number and no code of others, unless the source was forgotten on another
+    /// thread since the letters were taken: its file stays open until `f` is done.
+    pub(super) fn unless_forgotten(&self, key: IoKey, f: impl FnOnce()) {
+        let mail = lock(&self.mail);
+        if !mail.sources.contains(&key) {
+            f();
+        }
+    }
+
     /// To be called before the file is closed, so that its number is not another's when the letter is read. It leaves the
     /// system's list here and now: closing it would not do, if it was duplicated.
     pub(crate) fn forget_source(&self, epoch: u32, key: IoKey, source: &mut dyn Source) {

@@ -233,7 +233,11 @@ impl<S: Front<T>, T> Joining<'_, S, T> {
                             }
                             let polled = self.as_mut().project().spawn.poll_lent(cx);
                             quietly(|| drop(unused));
-                            let polled = polled.expect("it may be lent, as was just seen");
+                            // The frames in between may have taken the stack that there was.
+                            let Some(polled) = polled else {
+                                let _closed = self.as_mut().end(seat);
+                                return Poll::Ready(Err(SpawnError::TooDeep));
+                            };
                             return self.polled(seat, polled, cx);
                         }
                         waited => {
