@@ -31,9 +31,10 @@ const ORDER: [&str; 21] = [
 
 /// What is allowed besides: what knows nothing of tasks stands at their level, and the driver sees the traits that the
 /// scheduler asks of it.
-const BESIDES: [(&str, &str); 6] = [
+const BESIDES: [(&str, &str); 7] = [
     ("task", "scheduler::idle::Idle"),
     ("task", "scheduler::inbox::Inbox"),
+    ("task", "scheduler::ring::Apart"),
     ("task", "scheduler::ring::Ring"),
     ("driver", "scheduler::Park"),
     ("driver", "scheduler::TeamPark"),

@@ -56,8 +56,9 @@ use crate::sync::{
 /// How many tasks a worker's ring holds; what is more goes to the injector.
 pub(crate) const RING_LEN: usize = if IS_MODEL { 2 } else { 256 };
 
-/// How many headers whose handles took the output a worker keeps for its own next step.
-pub(crate) const RETURNED_MAX: usize = if IS_MODEL { 1 } else { 32 };
+/// How many headers whose handles took the output a worker keeps for its own next step: few, since each may be all that is in use
+/// of memory that would go back.
+pub(crate) const RETURNED_MAX: usize = if IS_MODEL { 1 } else { 4 };
 
 /// The threads that share a home; see the module's doc.
 pub(crate) struct Team {
