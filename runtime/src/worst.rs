@@ -113,9 +113,7 @@ impl fmt::Display for WorstCase {
 pub(crate) fn of(options: &Options) -> WorstCase {
     let tasks = options.tasks.saturating_add(options.services);
     // The future of `block_on` has a header too.
-    let headers = task::worst::header_bytes(
-        tasks.saturating_add(1).saturating_add(task::worst::headers_kept(options.workers)),
-    );
+    let headers = task::worst::header_bytes(tasks.saturating_add(1));
     let files = options.sockets.map_or_else(driver::files_max, Some);
     let part = |name, bytes, bound| Part { name, bytes, bound };
     let stack = options.blocking_stack.unwrap_or_else(std_stack);

@@ -121,12 +121,13 @@ fn memory_is_that_of_the_limit_however_many_tasks_there_are() {
                 });
             };
             some(20_000);
-            let before = resident();
+            let (before, headers_before) = (resident(), runtime.metrics().headers_resident);
             some(if cfg!(debug_assertions) { 200_000 } else { 1_000_000 });
             let more = resident().saturating_sub(before);
             assert!(more < 3 * MIB, "{more}");
-            // The headers of the limit, and those that are on their way back.
-            assert!(runtime.metrics().headers_resident <= 3_000, "{:?}", runtime.metrics());
+            // The headers of the limit, and those that are on their way back; or what an earlier runtime has left, whose home this is.
+            let headers_max = headers_before.max(3_000);
+            assert!(runtime.metrics().headers_resident <= headers_max, "{:?}", runtime.metrics());
         }
     });
 }

@@ -376,7 +376,7 @@ impl Header {
     /// Gives the header back whose output the handle has taken: the table takes it in when it next needs one.
     pub(super) fn give_back_shared(&'static self) {
         if let Some(team) = self.home().and_then(Home::team) {
-            Team::take_in(team, self);
+            Team::give_back(team, self);
         }
     }
 }

@@ -13,7 +13,7 @@
 //! - [TABLE-1] A header's address is valid for ever, and its home never changes.
 //! - [TABLE-3] A header that is free and in no list may read as zeros at any time, when its pages were given back: then it
 //!   has no home, and whoever wakes it does nothing. A header with a task or a handle is never free.
-//! - [TABLE-2] There are at most as many headers as places plus kept handles, and 4 for each thread of a team, rounded up to a chunk.
+//! - [TABLE-2] There are at most as many headers as places plus kept handles, rounded up to a chunk.
 //!
 //! # Rejected
 //! Chunks of one size: a daemon with ten tasks would pay for thousands, or a million tasks would need thousands of

@@ -56,10 +56,6 @@ use crate::sync::{
 /// How many tasks a worker's ring holds; what is more goes to the injector.
 pub(crate) const RING_LEN: usize = if IS_MODEL { 2 } else { 256 };
 
-/// How many headers whose handles took the output a worker keeps for its own next step: few, since each may be all that is in use
-/// of memory that would go back.
-pub(crate) const RETURNED_MAX: usize = if IS_MODEL { 1 } else { 4 };
-
 /// The threads that share a home; see the module's doc.
 pub(crate) struct Team {
     home: &'static Home,
@@ -87,9 +83,6 @@ pub(crate) struct Worker {
     pub(super) budget: Cell<u32>,
     /// Whether it lets in who waits, or is in the waker of one of them.
     granting: Cell<bool>,
-    /// Headers whose handles took the output on this thread, linked, and how many.
-    returned: Cell<Option<&'static Header>>,
-    returned_len: Cell<usize>,
     key: StdCell<Option<MutexGuard<'static, ()>>>,
     /// The worker around this one on the same thread, if a `block_on` is nested in another runtime's.
     outer: StdCell<Option<&'static Worker>>,
@@ -121,8 +114,6 @@ impl Worker {
             current: Cell::new(None),
             budget: Cell::new(0),
             granting: Cell::new(false),
-            returned: Cell::new(None),
-            returned_len: Cell::new(0),
             key: StdCell::new(None),
             outer: StdCell::new(None),
             thread: Mutex::new(None),
@@ -147,35 +138,7 @@ impl Worker {
         if let Some(local) = self.home.local() {
             local.current.set(self.current.get());
             local.budget.set(self.budget.get());
-            if self.returned_len.get() > 0 {
-                self.take_returned(|header| local.table.take_back(header));
-            }
         }
-    }
-
-    /// Keeps a header whose handle has taken the output on this thread: for its next step with the key, or, when there are many,
-    /// for whoever needs one first.
-    fn give_back(&self, task: &'static Header) {
-        let len = self.returned_len.get();
-        if len == RETURNED_MAX {
-            return self.team().give_back(task);
-        }
-        task.next.set(self.returned.replace(Some(task)));
-        self.returned_len.set(len + 1);
-    }
-
-    fn take_returned(&self, mut each: impl FnMut(&'static Header)) {
-        self.returned_len.set(0);
-        let mut at = self.returned.take();
-        while let Some(task) = at {
-            at = task.next.take();
-            each(task);
-        }
-    }
-
-    /// Leaves to others what this thread would keep for its next step, before it sleeps.
-    fn hand_over(&self) {
-        self.take_returned(|task| self.team().give_back(task));
     }
 
     fn unlock(&self) {
@@ -294,7 +257,6 @@ impl Worker {
 
     /// Gives free memory back before a long sleep.
     pub(crate) fn trim(&self) {
-        self.hand_over();
         if self.cache.bytes() <= CACHE_BYTES_IDLE {
             return;
         }
@@ -442,15 +404,7 @@ impl Team {
     }
 
     /// Keeps a header whose handle has taken the output, until the table takes it in. Never waits.
-    pub(super) fn take_in(&self, task: &'static Header) {
-        match seated() {
-            Some(worker) if worker.is_of(self.home) => worker.give_back(task),
-            _ => self.give_back(task),
-        }
-    }
-
-    /// As above, where any thread that holds the key finds it.
-    fn give_back(&self, task: &'static Header) {
+    pub(super) fn give_back(&self, task: &'static Header) {
         let item = std::ptr::from_ref(task).cast_mut();
         // Ordering: Relaxed; the exchange decides.
         let mut first = self.returned.0.load(Ordering::Relaxed);
@@ -562,7 +516,6 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let worker = self.worker;
-        worker.hand_over();
         worker.current.set(None);
         worker.cache.trim(0);
         worker.outer.set(None);

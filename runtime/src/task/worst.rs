@@ -33,18 +33,6 @@ pub(crate) fn worker_bytes() -> usize {
     size_of::<Worker>() + RING_LEN * size_of::<usize>() + super::body::cache_worst_bytes()
 }
 
-/// How many headers so many workers keep for their next step.
-#[cfg(feature = "stealing")]
-pub(crate) fn headers_kept(workers: usize) -> usize {
-    workers.saturating_mul(super::team::RETURNED_MAX)
-}
-
-/// As above; there are none.
-#[cfg(not(feature = "stealing"))]
-pub(crate) fn headers_kept(_: usize) -> usize {
-    0
-}
-
 /// As above; there are none.
 #[cfg(not(feature = "stealing"))]
 pub(crate) fn worker_bytes() -> usize {
