@@ -1,5 +1,11 @@
 //! `block_on` of a work-stealing runtime: from many threads, in runtimes one inside the other, and what it refuses.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};

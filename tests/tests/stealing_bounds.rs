@@ -1,5 +1,11 @@
 //! The bounds of a work-stealing runtime are of all its workers together, and exact.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::future::{pending, ready};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,6 +3,12 @@
 //!
 //! [TEAM-1], [SEAT-1]: reactor and wheel are cells of whoever has the key, so what touches them without it breaks them.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once, mpsc};

@@ -1,5 +1,11 @@
 //! Whoever is ready has its turn on some worker, whatever the others do.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -274,7 +280,9 @@ fn all_workers_take_part_in_a_burst_of_long_polls() {
                 // Each blocks until all of them are there, which takes a worker each.
                 let here = Arc::new(std::sync::Barrier::new(workers));
                 for _ in 0..50 {
-                    let task = |here: Arc<std::sync::Barrier>| async move { drop(here.wait()) };
+                    let task = |here: Arc<std::sync::Barrier>| async move {
+                        let _leader = here.wait();
+                    };
                     let handles = spawn({
                         let here = here.clone();
                         async move {

@@ -1,6 +1,12 @@
 //! Spawning into a full limit does not deadlock with several workers either: when nothing else moves, a child runs in its
 //! spawner's place, one at a time.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;

@@ -4,6 +4,12 @@
 //! driven with code that waits until another thread has used the runtime. Under a lock of the runtime's own it would wait for
 //! ever.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::future::{pending, ready};
 use std::io::Write;
 use std::pin::{Pin, pin};

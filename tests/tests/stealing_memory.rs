@@ -3,6 +3,11 @@
 //!
 //! These tests measure the whole process, so they run one at a time.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
 
 use std::future::pending;
 use std::pin::Pin;

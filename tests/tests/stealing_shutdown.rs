@@ -1,5 +1,11 @@
 //! The end of a work-stealing runtime is bounded in time, drops each future once, and may come at any moment.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;

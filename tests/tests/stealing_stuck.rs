@@ -3,6 +3,12 @@
 //! bugs.md 31. Each poll that blocks here waits for the very thing that it could strand, so a bound on how long that takes is
 //! only what tells a hang from slowness.
 
+#![allow(
+    clippy::async_yields_async,
+    clippy::type_complexity,
+    reason = "handles go from one block_on to another"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
