@@ -163,7 +163,8 @@ fn threads_that_wake_and_spawn_and_join_all_the_time_do_not_keep_it() {
                 assert_eq!(handle.metrics().wait(Duration::from_secs(5)).unwrap_err(), AskError::Gone);
                 for waker in wakers.lock().unwrap().drain(..) {
                     // bugs.md 25: also when the runtime is gone.
-                    waker.clone().wake();
+                    let woken = waker.clone();
+                    woken.wake();
                     waker.wake_by_ref();
                 }
             }
