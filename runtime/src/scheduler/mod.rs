@@ -2,7 +2,7 @@
 //!
 //! The single-threaded loop is `local.rs`; how other threads reach it is `inbox.rs`. The loop of a worker among others is
 //! `stealing.rs`, with its run queue `ring.rs`, and when it sleeps, `idle.rs`. None knows what a socket or a timer is: the
-//! [`Park`] trait stands between, or [`TeamPark`]. `watch.rs` tells which polls were long.
+//! [`Park`] trait stands between, or `TeamPark`. `watch.rs` tells which polls were long.
 
 #[cfg(feature = "stealing")]
 pub(crate) mod idle;
