@@ -65,11 +65,11 @@
 //! assert_eq!(runtime.block_on(async { text.len() }), 8);
 //! std::thread::spawn(move || runtime.block_on(async {})).join().unwrap();
 //! ```
-//! ```compile_fail,E0277
+//! ```compile_fail
 //! let (runtime, text) = (anteroom::Builder::new().build_stealing(1).unwrap(), std::rc::Rc::new(String::from("borrowed")));
 //! runtime.block_on(async { anteroom::spawn(async move { text.len() }).await }).unwrap();
 //! ```
-//! ```compile_fail,E0373
+//! ```compile_fail,E0597
 //! let (runtime, text) = (anteroom::Builder::new().build_stealing(1).unwrap(), String::from("borrowed"));
 //! runtime.block_on(async { anteroom::spawn(async { text.len() }).await }).unwrap();
 //! ```
