@@ -30,6 +30,7 @@
 //! `work.rs`, the work; `runtimes/anteroom.rs`, then a peer beside it.
 
 mod criteria;
+mod figure;
 mod row;
 mod runtimes;
 #[cfg(feature = "stealing")]
@@ -37,6 +38,7 @@ pub mod stealing;
 mod work;
 
 pub use criteria::bench;
+pub use figure::{Figure, median_and_spread};
 pub use row::{Elapsed, Row, Workload, process_cpu, thread_cpu};
 pub use runtimes::rows;
 pub use work::{JOB_BYTES, Turn, turn};
