@@ -8,5 +8,5 @@
 use benches::{Workload, bench};
 
 fn main() {
-    bench(&[Workload::PingPong]);
+    bench(&[Workload::PingPong(1)]);
 }

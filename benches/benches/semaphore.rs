@@ -8,5 +8,5 @@
 use benches::{Workload, bench};
 
 fn main() {
-    bench(&[Workload::Permit, Workload::Permits, Workload::LocalPermits]);
+    bench(&[Workload::Permit, Workload::Permits(1_000), Workload::LocalPermits(1_000)]);
 }

@@ -9,5 +9,5 @@
 use benches::{Workload, bench};
 
 fn main() {
-    bench(&[Workload::Yield]);
+    bench(&[Workload::Yield(100)]);
 }

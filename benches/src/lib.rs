@@ -41,4 +41,4 @@ pub use criteria::bench;
 pub use figure::{Figure, median_and_spread};
 pub use row::{Elapsed, Row, Workload, process_cpu, thread_cpu};
 pub use runtimes::rows;
-pub use work::{JOB_BYTES, Turn, turn};
+pub use work::{JOB_BYTES, Turn, take_lateness, turn};

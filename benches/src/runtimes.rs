@@ -2,24 +2,39 @@
 
 pub(crate) mod anteroom;
 #[cfg(all(feature = "peers", target_os = "linux"))]
+mod compio;
+#[cfg(all(feature = "peers", target_os = "linux"))]
+mod glommio;
+#[cfg(all(feature = "peers", target_os = "linux"))]
+mod local_sync;
+#[cfg(all(feature = "peers", target_os = "linux"))]
 mod monoio;
 #[cfg(feature = "peers")]
-mod smol;
+pub(crate) mod peer;
+#[cfg(feature = "peers")]
+pub(crate) mod smol;
 #[cfg(feature = "peers")]
 pub(crate) mod tokio;
+#[cfg(feature = "peers")]
+mod tokio_local;
 
 use crate::{Row, Workload};
 
-/// The rows of a workload, anteroom's first, with their runtimes built for them ([FAIR-5]).
+/// The rows of a workload, anteroom's first ([FAIR-5]); those that cannot do it are among them.
 pub fn rows(workload: Workload) -> Vec<Row> {
     #[allow(unused_mut, reason = "without the peers there is nothing to add")]
     let mut rows = anteroom::rows(workload);
     #[cfg(feature = "peers")]
     {
         rows.extend(tokio::rows(workload));
+        rows.extend(tokio_local::rows(workload));
         rows.extend(smol::rows(workload));
         #[cfg(target_os = "linux")]
-        rows.extend(monoio::rows(workload));
+        {
+            rows.extend(monoio::rows(workload));
+            rows.extend(compio::rows(workload));
+            rows.extend(glommio::rows(workload));
+        }
     }
     rows
 }
@@ -31,8 +46,8 @@ mod tests {
     /// [FAIR-6]
     #[test]
     fn each_row_does_as_much_as_it_was_asked_to() {
-        for workload in Workload::ALL {
-            for row in rows(workload) {
+        for workload in Workload::ALL.into_iter().chain([Workload::LateDense, Workload::LateSparse]) {
+            for row in rows(workload).iter().filter(|row| row.obstacle().is_none()) {
                 for operations in [1_000, 5_000] {
                     row.run(operations);
                 }

@@ -12,7 +12,7 @@
 //!   the list of its tasks, run by two threads in smol's own `block_on`, which is what `smol::spawn` starts with
 //!   `SMOL_THREADS=2`. ours: `build_stealing(2)`.
 //! - [FAIR-3] The workload runs in a spawned task, on a worker. The thread that asked for it sleeps meanwhile.
-//! - [FAIR-4] As ever: built once a row, with timers and I/O on, and warm.
+//! - [FAIR-4] As ever: built once a row, by its first run, with timers and I/O on, and warm.
 //! - [FAIR-5] In one process. Runtimes that wait for their turn are idle, which the bench checks: a second of all of
 //!   them must cost next to nothing, or that would be in everybody's processor time.
 //! - [FAIR-6] As ever: a wrong count fails the bench.
@@ -34,6 +34,12 @@ use crate::Row;
 
 /// How many threads run tasks.
 pub const WORKERS: usize = 2;
+
+/// How many tasks yield.
+const YIELDERS: u64 = 100;
+
+/// How many tasks wait for permits.
+const ACQUIRERS: u64 = 1_000;
 
 /// How many pairs play at once.
 const PAIRS: u64 = 100;

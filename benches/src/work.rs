@@ -1,20 +1,17 @@
 //! The work that is the same for all runtimes ([FAIR-1]): nothing here knows any of them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
-/// How many tasks yield.
-pub(crate) const YIELDERS: u64 = 100;
-
-/// How many tasks there are to so many permits.
-pub(crate) const ACQUIRERS: u64 = 1_000;
+/// For how many permits tasks wait.
 pub(crate) const PERMITS: usize = 10;
 
 /// What a job holds while it waits.
@@ -123,11 +120,61 @@ pub(crate) mod jobs_of_threads {
 }
 
 /// How long the sleeper of this number sleeps: they are spread evenly over a second, and come in no order.
-#[cfg(feature = "stealing")]
-pub(crate) fn nap(number: u64, sleepers: u64) -> std::time::Duration {
+pub(crate) fn nap(number: u64, sleepers: u64) -> Duration {
     // A prime that divides no usual number of sleepers, so each gets a place of its own in the second.
     let place = number.wrapping_mul(7_919) % sleepers;
-    std::time::Duration::from_nanos(place * 1_000_000_000 / sleepers)
+    Duration::from_nanos(place * 1_000_000_000 / sleepers)
+}
+
+/// Longer than any run: what a timer is set to that never expires.
+pub(crate) const NEVER: Duration = Duration::from_secs(30);
+
+/// What a sleeper asks for whose lateness is measured.
+pub(crate) const SHORT: Duration = Duration::from_millis(5);
+
+/// So few sleepers that a runtime goes to sleep itself before each of them.
+pub(crate) const SPARSE: u64 = 4;
+
+thread_local! {
+    /// What was measured of this run's sleepers.
+    static LATENESS: RefCell<Vec<Duration>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Polls `sleep` once, which registers it, and drops it. Gives 1, as it is pending.
+pub(crate) async fn poll_once(sleep: impl Future<Output = ()>) -> u64 {
+    let mut sleep = Box::pin(sleep);
+    poll_fn(|cx| Poll::Ready(u64::from(sleep.as_mut().poll(cx).is_pending()))).await
+}
+
+/// Notes how much longer than `asked` this sleep takes.
+pub(crate) async fn late<F: Future<Output = ()>>(asked: Duration, sleep: impl FnOnce(Duration) -> F) {
+    let start = Instant::now();
+    sleep(asked).await;
+    let late = start.elapsed().saturating_sub(asked);
+    LATENESS.with_borrow_mut(|all| all.push(late));
+}
+
+/// What the last run's sleepers noted on this thread.
+pub fn take_lateness() -> Vec<Duration> {
+    LATENESS.take()
+}
+
+/// Ready at its first poll, and of this size.
+pub(crate) struct Ready<const BYTES: usize>([u8; BYTES]);
+
+impl<const BYTES: usize> Ready<BYTES> {
+    pub(crate) fn new() -> Self {
+        Self(black_box([1; BYTES]))
+    }
+}
+
+impl<const BYTES: usize> Future for Ready<BYTES> {
+    type Output = usize;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<usize> {
+        Poll::Ready(black_box(&self.0).len())
+    }
 }
 
 /// The jobs of each of so many spawners.

@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anteroom::{Runtime, spawn, spawn_local, spawn_service, try_spawn, yield_now};
+use anteroom::time::sleep;
+use anteroom::{JoinHandle, Runtime, spawn, spawn_local, spawn_service, try_spawn, yield_now};
 use anteroom_limiter::{LocalSemaphore, Semaphore};
 
 use crate::work::{
-    ACQUIRERS, PERMITS, Signal, Table, YIELDERS, all_jobs, job, ping, pong, shares, turn, turns,
+    NEVER, PERMITS, Ready, SHORT, SPARSE, Signal, Table, all_jobs, job, late, nap, ping, poll_once, pong,
+    shares, turn, turns,
 };
 use crate::{Row, Workload};
 
@@ -24,19 +26,33 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::SpawnJoin => {
             vec![row("anteroom", UNLIMITED, spawn_join), row("anteroom, join()", UNLIMITED, spawn_and_join)]
         }
+        Workload::SpawnJoinOf(0) => vec![row("anteroom", UNLIMITED, spawn_join_of::<0>)],
+        Workload::SpawnJoinOf(64) => vec![row("anteroom", UNLIMITED, spawn_join_of::<64>)],
+        Workload::SpawnJoinOf(200) => vec![row("anteroom", UNLIMITED, spawn_join_of::<200>)],
+        Workload::SpawnJoinOf(500) => vec![row("anteroom", UNLIMITED, spawn_join_of::<500>)],
+        Workload::SpawnJoinOf(1_500) => vec![row("anteroom", UNLIMITED, spawn_join_of::<1_500>)],
+        Workload::SpawnJoinOf(bytes) => unreachable!("{bytes} is none of the sizes"),
         Workload::SpawnBatch => vec![row("anteroom", UNLIMITED, spawn_batch)],
-        Workload::Yield => {
-            vec![row("anteroom", UNLIMITED, yields), row("anteroom, yield_now", UNLIMITED, own_yields)]
-        }
-        Workload::PingPong => vec![row("anteroom", UNLIMITED, ping_pong)],
+        Workload::Yield(tasks) => vec![
+            row("anteroom", UNLIMITED, move |count| yields(count, tasks)),
+            row("anteroom, yield_now", UNLIMITED, move |count| own_yields(count, tasks)),
+        ],
+        Workload::PingPong(pairs) => vec![row("anteroom", UNLIMITED, move |count| ping_pong(count, pairs))],
         Workload::Chained => {
             vec![row("anteroom", UNLIMITED, chained), row("anteroom, boxed", UNLIMITED, chained_boxed)]
         }
         Workload::Permit => vec![row("anteroom", UNLIMITED, permit)],
-        Workload::Permits => vec![row("anteroom", UNLIMITED, permits)],
-        Workload::LocalPermits => vec![row_local("anteroom", UNLIMITED - 1, local_permits)],
+        Workload::Permits(tasks) => vec![row("anteroom", UNLIMITED, move |count| permits(count, tasks))],
+        Workload::LocalPermits(tasks) => {
+            vec![row_local("anteroom", UNLIMITED, move |count| local_permits(count, tasks))]
+        }
+        Workload::TimerChurn => vec![row("anteroom", UNLIMITED, timer_churn)],
+        Workload::Timers => vec![row("anteroom", UNLIMITED, timers)],
+        Workload::LateSparse => vec![row("anteroom", UNLIMITED, late_sparse)],
+        Workload::LateDense => vec![row("anteroom", UNLIMITED, late_dense)],
         Workload::Fanout { limit, spawners: 1 } => vec![
             row("anteroom", limit, |jobs| all_jobs(jobs, spawn_all(jobs))),
+            row("anteroom, try_spawn", limit, |jobs| all_jobs(jobs, try_spawn_all(jobs))),
             row_local("anteroom, spawn_local", limit, |jobs| all_jobs(jobs, spawn_all_local(jobs))),
         ],
         Workload::Fanout { limit, spawners } => {
@@ -50,11 +66,14 @@ fn row<F>(name: &'static str, tasks_max: usize, workload: impl Fn(u64) -> F + 's
 where
     F: Future<Output = u64> + Send + 'static,
 {
-    let runtime = runtime(tasks_max);
-    Row::new(name, move |operations| {
-        let workload = workload(operations);
-        runtime.block_on(async { spawn_service(workload).unwrap().await.unwrap() })
-    })
+    Row::new(
+        name,
+        move || runtime(tasks_max),
+        move |runtime, operations| {
+            let workload = workload(operations);
+            runtime.block_on(async { spawn_service(workload).unwrap().await.unwrap() })
+        },
+    )
 }
 
 /// A workload that is not `Send` is no service, so it gets one place more.
@@ -62,11 +81,14 @@ fn row_local<F>(name: &'static str, tasks_max: usize, workload: impl Fn(u64) -> 
 where
     F: Future<Output = u64> + 'static,
 {
-    let runtime = runtime(tasks_max + 1);
-    Row::new(name, move |operations| {
-        let workload = workload(operations);
-        runtime.block_on(async { spawn_local(workload).join().await.unwrap() })
-    })
+    Row::new(
+        name,
+        move || runtime(tasks_max + 1),
+        move |runtime, operations| {
+            let workload = workload(operations);
+            runtime.block_on(async { spawn_local(workload).join().await.unwrap() })
+        },
+    )
 }
 
 fn runtime(tasks_max: usize) -> Runtime {
@@ -92,6 +114,15 @@ async fn spawn_and_join(tasks: u64) -> u64 {
     done
 }
 
+async fn spawn_join_of<const BYTES: usize>(tasks: u64) -> u64 {
+    let mut done = 0;
+    for _ in 0..tasks {
+        let task = spawn(Ready::<BYTES>::new()).await.unwrap();
+        done += u64::from(task.await.unwrap() == BYTES);
+    }
+    done
+}
+
 pub(crate) async fn spawn_batch(tasks: u64) -> u64 {
     let mut handles = Vec::with_capacity(tasks as usize);
     for number in 0..tasks {
@@ -104,11 +135,8 @@ pub(crate) async fn spawn_batch(tasks: u64) -> u64 {
     done
 }
 
-pub(crate) async fn yields(operations: u64) -> u64 {
-    let mut handles = Vec::new();
-    for _ in 0..YIELDERS {
-        handles.push(spawn(turns(operations / YIELDERS)).await.unwrap());
-    }
+/// Each of them has given how much it did.
+async fn sum(handles: Vec<JoinHandle<u64>>) -> u64 {
     let mut done = 0;
     for handle in handles {
         done += handle.await.unwrap();
@@ -116,30 +144,40 @@ pub(crate) async fn yields(operations: u64) -> u64 {
     done
 }
 
-async fn own_yields(operations: u64) -> u64 {
+pub(crate) async fn yields(operations: u64, tasks: u64) -> u64 {
     let mut handles = Vec::new();
-    for _ in 0..YIELDERS {
+    for _ in 0..tasks {
+        handles.push(spawn(turns(operations / tasks)).await.unwrap());
+    }
+    sum(handles).await
+}
+
+async fn own_yields(operations: u64, tasks: u64) -> u64 {
+    let mut handles = Vec::new();
+    for _ in 0..tasks {
         let yielder = async move {
-            for _ in 0..operations / YIELDERS {
+            for _ in 0..operations / tasks {
                 yield_now().await;
             }
-            operations / YIELDERS
+            operations / tasks
         };
         handles.push(spawn(yielder).await.unwrap());
     }
-    let mut done = 0;
-    for handle in handles {
-        done += handle.await.unwrap();
-    }
-    done
+    sum(handles).await
 }
 
-pub(crate) async fn ping_pong(trips: u64) -> u64 {
-    let table = Arc::new(Table::default());
-    let pong = spawn(pong(table.clone(), trips)).await.unwrap();
-    let ping = spawn(ping(table, trips)).await.unwrap();
-    pong.await.unwrap();
-    ping.await.unwrap()
+pub(crate) async fn ping_pong(trips: u64, pairs: u64) -> u64 {
+    let mut pongs = Vec::new();
+    let mut pings = Vec::new();
+    for _ in 0..pairs {
+        let table = Arc::new(Table::default());
+        pongs.push(spawn(pong(table.clone(), trips / pairs)).await.unwrap());
+        pings.push(spawn(ping(table, trips / pairs)).await.unwrap());
+    }
+    for pong in pongs {
+        pong.await.unwrap();
+    }
+    sum(pings).await
 }
 
 pub(crate) async fn chained(tasks: u64) -> u64 {
@@ -183,6 +221,15 @@ async fn spawn_all(jobs: u64) {
     }
 }
 
+/// Without waiting while there is room, and with when there is none.
+async fn try_spawn_all(jobs: u64) {
+    for number in 0..jobs {
+        if let Err(refused) = try_spawn(job(number)) {
+            drop(spawn(refused.into_future()).await.unwrap());
+        }
+    }
+}
+
 async fn spawn_all_local(jobs: u64) {
     for number in 0..jobs {
         drop(spawn_local(job(number)).await.unwrap());
@@ -209,45 +256,84 @@ async fn permit(operations: u64) -> u64 {
 }
 
 /// In a crowd.
-pub(crate) async fn permits(operations: u64) -> u64 {
+pub(crate) async fn permits(operations: u64, tasks: u64) -> u64 {
     let semaphore = Arc::new(Semaphore::new(PERMITS));
     let mut handles = Vec::new();
-    for _ in 0..ACQUIRERS {
+    for _ in 0..tasks {
         let semaphore = semaphore.clone();
         let acquirer = async move {
-            for _ in 0..operations / ACQUIRERS {
+            for _ in 0..operations / tasks {
                 let _permit = semaphore.acquire().await.unwrap();
                 turn().await;
             }
-            operations / ACQUIRERS
+            operations / tasks
         };
         handles.push(spawn(acquirer).await.unwrap());
     }
+    sum(handles).await
+}
+
+/// In a crowd on one thread.
+async fn local_permits(operations: u64, tasks: u64) -> u64 {
+    let semaphore = Rc::new(LocalSemaphore::new(PERMITS));
+    let mut handles = Vec::new();
+    for _ in 0..tasks {
+        let semaphore = semaphore.clone();
+        let acquirer = async move {
+            for _ in 0..operations / tasks {
+                let _permit = semaphore.acquire().await.unwrap();
+                turn().await;
+            }
+            operations / tasks
+        };
+        handles.push(spawn_local(acquirer).await.unwrap());
+    }
+    sum(handles).await
+}
+
+async fn timer_churn(operations: u64) -> u64 {
     let mut done = 0;
-    for handle in handles {
-        done += handle.await.unwrap();
+    for _ in 0..operations {
+        done += poll_once(sleep(NEVER)).await;
     }
     done
 }
 
-/// In a crowd on one thread.
-async fn local_permits(operations: u64) -> u64 {
-    let semaphore = Rc::new(LocalSemaphore::new(PERMITS));
-    let mut handles = Vec::new();
-    for _ in 0..ACQUIRERS {
-        let semaphore = semaphore.clone();
-        let acquirer = async move {
-            for _ in 0..operations / ACQUIRERS {
-                let _permit = semaphore.acquire().await.unwrap();
-                turn().await;
-            }
-            operations / ACQUIRERS
+pub(crate) async fn timers(sleepers: u64) -> u64 {
+    let mut handles = Vec::with_capacity(sleepers as usize);
+    for number in 0..sleepers {
+        let sleeper = async move {
+            sleep(nap(number, sleepers)).await;
+            1
         };
-        handles.push(spawn_local(acquirer).await.unwrap());
+        handles.push(spawn(sleeper).await.unwrap());
     }
-    let mut done = 0;
-    for handle in handles {
-        done += handle.await.unwrap();
+    sum(handles).await
+}
+
+async fn late_sparse(samples: u64) -> u64 {
+    let mut handles = Vec::new();
+    for number in 0..SPARSE {
+        let sleeper = async move {
+            sleep(SHORT * number as u32 / SPARSE as u32).await;
+            for _ in 0..samples / SPARSE {
+                late(SHORT, sleep).await;
+            }
+            samples / SPARSE
+        };
+        handles.push(spawn(sleeper).await.unwrap());
     }
-    done
+    sum(handles).await
+}
+
+async fn late_dense(samples: u64) -> u64 {
+    let mut handles = Vec::with_capacity(samples as usize);
+    for number in 0..samples {
+        let sleeper = async move {
+            late(nap(number, samples), sleep).await;
+            1
+        };
+        handles.push(spawn(sleeper).await.unwrap());
+    }
+    sum(handles).await
 }

@@ -3,29 +3,31 @@
 //! What its tasks do is what they do on one thread: the functions are those of `runtimes/tokio.rs`. Against a limit, a permit taken
 //! before each spawn; all jobs are done when all permits are had.
 
-use std::sync::Arc;
-
 use tokio::runtime::Builder;
 use tokio::spawn;
-use tokio::sync::Semaphore;
-use tokio::time::sleep;
 
-use super::{LIMIT, PAIRS, WORKERS, Workload};
+use super::{ACQUIRERS, LIMIT, PAIRS, WORKERS, Workload, YIELDERS};
 use crate::Row;
-use crate::runtimes::tokio::{chained, own_yields, permits, ping_pong, spawn_batch, spawn_join, yields};
-use crate::work::{Table, jobs_of_threads, nap, ping, pong};
+use crate::runtimes::peer::Current;
+use crate::runtimes::tokio::{
+    chained, granted, limit, own_yields, permit, permits, ping_pong, spawn_batch, spawn_join, timers, yields,
+};
+use crate::work::jobs_of_threads;
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
     match workload {
-        Workload::SpawnJoin => vec![row("tokio", spawn_join)],
-        Workload::SpawnBatch => vec![row("tokio", spawn_batch)],
-        Workload::Yield => vec![row("tokio", yields), row("tokio, yield_now", own_yields)],
-        Workload::PingPong => vec![row("tokio", ping_pong)],
-        Workload::PingPongs => vec![row("tokio", ping_pongs)],
-        Workload::Chained => vec![row("tokio", chained)],
+        Workload::SpawnJoin => vec![row("tokio", |count| spawn_join(Current, count))],
+        Workload::SpawnBatch => vec![row("tokio", |count| spawn_batch(Current, count))],
+        Workload::Yield => vec![
+            row("tokio", |count| yields(Current, count, YIELDERS)),
+            row("tokio, yield_now", |count| own_yields(Current, count, YIELDERS)),
+        ],
+        Workload::PingPong => vec![row("tokio", |count| ping_pong(Current, count, 1))],
+        Workload::PingPongs => vec![row("tokio", |count| ping_pong(Current, count, PAIRS))],
+        Workload::Chained => vec![row("tokio", |count| chained(Current, count))],
         Workload::Fanout => vec![row("tokio", fanout)],
-        Workload::Permits => vec![row("tokio", permits)],
-        Workload::Timers => vec![row("tokio", timers)],
+        Workload::Permits => vec![row("tokio", |count| permits(Current, count, ACQUIRERS))],
+        Workload::Timers => vec![row("tokio", |count| timers(Current, count))],
     }
 }
 
@@ -33,48 +35,23 @@ fn row<F>(name: &'static str, workload: impl Fn(u64) -> F + 'static) -> Row
 where
     F: Future<Output = u64> + Send + 'static,
 {
-    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().unwrap();
-    Row::new(name, move |operations| {
+    let build = || Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().unwrap();
+    Row::new(name, build, move |runtime, operations| {
         let workload = workload(operations);
         runtime.block_on(async { spawn(workload).await.unwrap() })
     })
 }
 
-async fn ping_pongs(trips: u64) -> u64 {
-    let pairs: Vec<_> = (0..PAIRS)
-        .map(|_| {
-            let table = Arc::new(Table::default());
-            (spawn(pong(table.clone(), trips / PAIRS)), spawn(ping(table, trips / PAIRS)))
-        })
-        .collect();
-    let mut done = 0;
-    for (pong, ping) in pairs {
-        pong.await.unwrap();
-        done += ping.await.unwrap();
-    }
-    done
-}
-
 async fn fanout(jobs: u64) -> u64 {
     let before = jobs_of_threads::done();
-    let limit = Arc::new(Semaphore::new(LIMIT));
+    let limit = limit(LIMIT);
     for number in 0..jobs {
-        let permit = limit.clone().acquire_owned().await.unwrap();
+        let permit = granted(permit(&limit).await);
         spawn(async move {
             jobs_of_threads::job(number).await;
             drop(permit);
         });
     }
-    let _all = limit.acquire_many(LIMIT as u32).await.unwrap();
+    drop(granted(limit.acquire_many(LIMIT as u32).await));
     jobs_of_threads::done() - before
-}
-
-async fn timers(sleepers: u64) -> u64 {
-    let handles: Vec<_> = (0..sleepers).map(|number| spawn(sleep(nap(number, sleepers)))).collect();
-    let mut done = 0;
-    for handle in handles {
-        handle.await.unwrap();
-        done += 1;
-    }
-    done
 }
