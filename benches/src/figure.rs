@@ -98,6 +98,11 @@ impl Figure {
         Self { more_is_better: true, ..self }
     }
 
+    /// Of anteroom, whatever the idiom.
+    pub fn is_ours(&self) -> bool {
+        self.runtime == "anteroom" || self.runtime.starts_with("anteroom, ")
+    }
+
     /// Prints its line.
     pub fn print(&self) {
         println!("{}", serde_json::to_string(self).expect("all of its values have a form in JSON"));

@@ -29,16 +29,20 @@
 //! # Read next
 //! `work.rs`, the work; `runtimes/anteroom.rs`, then a peer beside it.
 
+mod bars;
 mod criteria;
 mod figure;
+mod program;
 mod row;
 mod runtimes;
 #[cfg(feature = "stealing")]
 pub mod stealing;
 mod work;
 
+pub use bars::{Judgement, Verdict, bars_table, judge};
 pub use criteria::bench;
 pub use figure::{Figure, median_and_spread};
+pub use program::{COLD, cold_rows, program};
 pub use row::{Elapsed, Row, Workload, process_cpu, thread_cpu};
 pub use runtimes::rows;
 pub use work::{JOB_BYTES, Turn, take_lateness, turn};
