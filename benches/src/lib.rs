@@ -30,6 +30,8 @@
 //! `work.rs`, the work; `runtimes/anteroom.rs`, then a peer beside it.
 
 mod criteria;
+#[cfg(target_os = "linux")]
+pub mod echo;
 mod figure;
 mod row;
 mod runtimes;
