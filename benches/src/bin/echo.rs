@@ -11,9 +11,11 @@
 //!
 //! # Rules
 //! Those of `echo.rs`. A round asks every server once at each number of connections, so that all of them meet the same
-//! machine; a figure is the median of its rounds. System calls are counted in a run of their own, with `strace -c -f`, since
-//! strace makes each of them many times dearer: a slow server finds more connections ready at once, so at many connections
-//! its waiting is shared by more requests than in truth.
+//! machine; a figure is the median of its rounds.
+//!
+//! System calls are counted in runs of their own, twice. By perf, which leaves the server as fast as it is. And by
+//! `strace -c -f`, which knows their names, but stops the server twice a call: a server so slow is never out of work, so it
+//! waits less often, and where it looks for events every so many microseconds, it does so many times more often.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -169,31 +171,41 @@ mod linux {
 
     /// System calls a request. Each server in turn: counts do not depend on what else the machine does.
     fn count_calls(servers: &[(&str, Server)], options: &Options) {
-        const WORKLOAD: &str = "system calls a request";
         for connections in &options.traced {
+            let requests = options.traced_requests;
             for (name, server) in servers {
-                let x = *connections as f64;
-                let counting = || -> io::Result<(u64, Vec<(String, u64)>)> {
-                    let mut load = Load::connect(server.port(), *connections)?;
+                let connect = || -> io::Result<Load> {
+                    let load = Load::connect(server.port(), *connections)?;
                     server.rest()?;
-                    let (ran, calls) =
-                        server.system_calls(|| load.run_requests(options.traced_requests))?;
-                    Ok((ran.requests, calls))
+                    Ok(load)
                 };
-                match counting() {
-                    Ok((requests, calls)) => {
-                        let a_request = |count: u64| count as f64 / requests as f64;
-                        let list: Vec<String> = calls
-                            .iter()
-                            .map(|(call, count)| format!("{call} {:.3}", a_request(*count)))
-                            .collect();
-                        eprintln!("{name} at {connections}: {}", list.join(", "));
-                        let total = a_request(calls.iter().map(|(_, count)| count).sum());
-                        Figure::new("echo", WORKLOAD, name, total, "calls").at(x).print();
-                    }
-                    Err(error) => Figure::cannot("echo", WORKLOAD, name, error).at(x).print(),
-                }
+                let counted = connect().and_then(|mut load| {
+                    let (ran, calls) = server.system_calls(|| load.run_requests(requests))?;
+                    Ok(calls as f64 / ran.requests as f64)
+                });
+                print_calls("system calls a request", name, *connections, counted);
+
+                let counted = connect().and_then(|mut load| {
+                    let (ran, calls) = server.system_calls_by_name(|| load.run_requests(requests))?;
+                    let each: Vec<_> = calls
+                        .into_iter()
+                        .map(|(call, count)| (call, count as f64 / ran.requests as f64))
+                        .collect();
+                    let list: Vec<_> =
+                        each.iter().map(|(call, count)| format!("{call} {count:.3}")).collect();
+                    eprintln!("{name} at {connections}, under strace: {}", list.join(", "));
+                    Ok(each.into_iter().map(|(_, count)| count).sum())
+                });
+                print_calls("system calls a request, under strace", name, *connections, counted);
             }
         }
+    }
+
+    fn print_calls(workload: &str, name: &str, connections: usize, counted: io::Result<f64>) {
+        let figure = match counted {
+            Ok(calls) => Figure::new("echo", workload, name, calls, "calls"),
+            Err(reason) => Figure::cannot("echo", workload, name, reason),
+        };
+        figure.at(connections as f64).print();
     }
 }

@@ -13,7 +13,7 @@ use rustix::event::epoll;
 use super::{ANY_PORT, BUFFER, listening};
 
 /// How many events are taken at once, as many as anteroom takes.
-const EVENTS: usize = 1_024;
+const EVENTS: usize = 256;
 
 pub(super) fn serve() -> io::Result<()> {
     let listener = TcpListener::bind(ANY_PORT)?;
@@ -29,7 +29,9 @@ pub(super) fn serve() -> io::Result<()> {
     let mut buffer = [0; BUFFER];
     let mut events = Vec::with_capacity(EVENTS);
     loop {
-        epoll::wait(&ready, rustix::buffer::spare_capacity(&mut events), None)?;
+        // Whoever attaches to count its system calls interrupts it.
+        let wait = || epoll::wait(&ready, rustix::buffer::spare_capacity(&mut events), None);
+        rustix::io::retry_on_intr(wait)?;
         for event in events.drain(..) {
             let at = event.data.u64() as usize;
             if at == accepting {
