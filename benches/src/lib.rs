@@ -33,6 +33,8 @@ mod criteria;
 #[cfg(target_os = "linux")]
 pub mod echo;
 mod figure;
+#[cfg(target_os = "linux")]
+pub mod memory;
 mod row;
 mod runtimes;
 #[cfg(feature = "stealing")]
