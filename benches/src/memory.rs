@@ -8,12 +8,14 @@
 //! - [MEMORY-1] The figure is by how much the resident memory grows, over the number of tasks. A process measures once.
 //! - [MEMORY-2] Each task was polled and rests before the figure is taken. They are spawned a thousand at a time, so that no
 //!   run queue grows to hold all of them.
-//! - [MEMORY-3] A task's future is what its state asks for and nothing else. Handles are dropped.
+//! - [MEMORY-3] A task's future is what its state asks for and nothing else. Handles are dropped. A parked task's waker is held
+//!   somewhere, as by whatever would wake it, at no cost of its own: some runtimes end a task that nobody can wake any more.
 //! - [MEMORY-4] The system's allocator, as it is.
 
 use std::cell::Cell;
 use std::fs;
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -152,6 +154,14 @@ async fn grown(tasks: u64, mut spawn: impl FnMut(u64)) -> f64 {
     (resident("self") as f64 - before as f64) / tasks as f64
 }
 
+/// Pending for ever, with its waker held ([MEMORY-3]).
+fn parked() -> impl Future<Output = ()> + Send {
+    poll_fn(|cx| {
+        mem::forget(cx.waker().clone());
+        Poll::Pending
+    })
+}
+
 /// How long this one sleeps: each until a moment of its own, in no order.
 fn rest(number: u64) -> Duration {
     Duration::from_secs(3_600) + Duration::from_micros(number.wrapping_mul(7_919) % 3_600_000 * 1_000)
@@ -171,7 +181,7 @@ fn anteroom(state: State, tasks: u64) -> f64 {
         }
         let spawn_one = |number| match state {
             State::Waiting => drop(spawn_service(counted(spawn(pending::<()>()))).unwrap()),
-            State::Parked => drop(try_spawn(counted(pending::<()>())).unwrap()),
+            State::Parked => drop(try_spawn(counted(parked())).unwrap()),
             State::Sleeping => drop(try_spawn(counted(sleep(rest(number)))).unwrap()),
         };
         grown(tasks, spawn_one).await
@@ -188,7 +198,7 @@ fn tokio(state: State, tasks: u64) -> f64 {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(grown(tasks, |number| match state {
         State::Waiting => drop(spawn(counted(none.acquire()))),
-        State::Parked => drop(spawn(counted(pending::<()>()))),
+        State::Parked => drop(spawn(counted(parked()))),
         State::Sleeping => drop(spawn(counted(sleep(rest(number))))),
     }))
 }
@@ -203,7 +213,7 @@ fn smol(state: State, tasks: u64) -> f64 {
     let executor = LocalExecutor::new().leak();
     smol::block_on(executor.run(grown(tasks, |number| match state {
         State::Waiting => executor.spawn(counted(none.acquire())).detach(),
-        State::Parked => executor.spawn(counted(pending::<()>())).detach(),
+        State::Parked => executor.spawn(counted(parked())).detach(),
         State::Sleeping => executor.spawn(counted(Timer::after(rest(number)))).detach(),
     })))
 }
@@ -232,7 +242,7 @@ async fn monoio(state: State, tasks: u64) -> f64 {
     let none: &Semaphore = Box::leak(Box::new(Semaphore::new(0)));
     let spawn_one = |number| match state {
         State::Waiting => drop(spawn(counted(none.acquire()))),
-        State::Parked => drop(spawn(counted(pending::<()>()))),
+        State::Parked => drop(spawn(counted(parked()))),
         State::Sleeping => drop(spawn(counted(sleep(rest(number))))),
     };
     grown(tasks, spawn_one).await
@@ -248,7 +258,7 @@ fn compio(state: State, tasks: u64) -> f64 {
     let none: &Semaphore = Box::leak(Box::new(Semaphore::new(0)));
     Runtime::new().unwrap().block_on(grown(tasks, |number| match state {
         State::Waiting => spawn(counted(none.acquire())).detach(),
-        State::Parked => spawn(counted(pending::<()>())).detach(),
+        State::Parked => spawn(counted(parked())).detach(),
         State::Sleeping => spawn(counted(sleep(rest(number)))).detach(),
     }))
 }
@@ -263,7 +273,7 @@ fn glommio(state: State, tasks: u64) -> f64 {
     let executor = LocalExecutorBuilder::new(Placement::Unbound).make().unwrap();
     executor.run(grown(tasks, |number| match state {
         State::Waiting => drop(spawn_local(counted(none.acquire_permit(1))).detach()),
-        State::Parked => drop(spawn_local(counted(pending::<()>())).detach()),
+        State::Parked => drop(spawn_local(counted(parked())).detach()),
         State::Sleeping => drop(spawn_local(counted(sleep(rest(number)))).detach()),
     }))
 }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cargo run --release -p benches --features peers --bin echo -- [--quick] [--rounds N] [--ms N] [--connections N,N,..]
-//!                                                               [--growth N,N,..] [--only NAME]
+//!                                                               [--growth N,N,..] [--requests N] [--only NAME]
 //! ```
 //!
 //! # Rules
@@ -76,7 +76,7 @@ mod linux {
             growth: numbers("--growth", growth),
             growth_rounds: if quick { 1 } else { 3 },
             traced: connections.clone(),
-            traced_requests: if quick { 2_000 } else { 10_000 },
+            traced_requests: number("--requests", if quick { 2_000 } else { 10_000 }),
             connections,
             only: value("--only").map(str::to_owned),
         }

@@ -14,7 +14,8 @@
 //! # Rules
 //! Those of `memory.rs`. A connection is one of the echo servers': each was accepted, has echoed a message into its buffer of
 //! 128 bytes and awaits the next; sockets themselves are the system's memory, and not in the figure. The fanout's peak is the
-//! most that is ever resident of the process during the run, all that the program itself takes among it.
+//! most that is ever resident of the process during the run, all that the program itself takes among it, which is more than
+//! half of a small one; its growth is by how much that is more than before the run and before its runtime was built.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -36,6 +37,8 @@ mod linux {
     use benches::{Figure, Workload, rows};
 
     const SECTION: &str = "memory";
+    const PEAK: &str = "peak of a fanout";
+    const GROWTH: &str = "growth of a fanout";
     const USAGE: &str = "memory all [--quick] | STATE RUNTIME COUNT";
     const FANOUT: Workload = Workload::Fanout { limit: 1_000, spawners: 1 };
 
@@ -50,7 +53,7 @@ mod linux {
             ["all"] => all(1_000_000, 10_000)?,
             ["all", "--quick"] => all(100_000, 1_000)?,
             [state, runtime, count] => {
-                one(state, runtime, count.parse().expect(USAGE))?.print();
+                one(state, runtime, count.parse().expect(USAGE))?.iter().for_each(Figure::print);
                 // A million tasks need not be taken down.
                 exit(0);
             }
@@ -90,32 +93,37 @@ mod linux {
     fn workload(state: &str) -> &str {
         match state {
             "connection" => "with a connection",
-            "fanout" => "peak of a fanout",
+            "fanout" => PEAK,
             of_a_task => of_a_task,
         }
     }
 
-    /// The figure that this process is for.
-    fn one(state: &str, runtime: &str, count: u64) -> io::Result<Figure> {
-        let bytes = |bytes| Figure::new(SECTION, workload(state), runtime, bytes, "bytes");
+    /// What this process is for.
+    fn one(state: &str, runtime: &str, count: u64) -> io::Result<Vec<Figure>> {
+        let x = count as f64;
+        let bytes = |bytes| Figure::new(SECTION, workload(state), runtime, bytes, "bytes").at(x);
         let figure = match state {
             "waiting" => bytes(bytes_a_task(runtime, State::Waiting, count)),
             "parked" => bytes(bytes_a_task(runtime, State::Parked, count)),
             "sleeping" => bytes(bytes_a_task(runtime, State::Sleeping, count)),
             "connection" => match connection(runtime, count as usize) {
                 Ok(each) => bytes(each),
-                Err(reason) => Figure::cannot(SECTION, workload(state), runtime, reason),
+                Err(reason) => Figure::cannot(SECTION, workload(state), runtime, reason).at(x),
             },
             "fanout" => {
                 let row = rows(FANOUT).into_iter().find(|row| row.name() == runtime).expect("a row's name");
                 forget_peak();
+                let before = resident_peak();
                 row.run(count);
-                let mib = resident_peak() as f64 / f64::from(1 << 20);
-                Figure::new(SECTION, workload(state), runtime, mib, "MiB")
+                let peak = resident_peak();
+                let mib = |what: &str, bytes: u64| {
+                    Figure::new(SECTION, what, runtime, bytes as f64 / f64::from(1 << 20), "MiB").at(x)
+                };
+                return Ok(vec![mib(PEAK, peak), mib(GROWTH, peak - before)]);
             }
             _ => panic!("{USAGE}"),
         };
-        Ok(figure.at(count as f64))
+        Ok(vec![figure])
     }
 
     /// By how much a server grows with each connection.
