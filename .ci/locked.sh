@@ -9,21 +9,16 @@ cd "$(dirname "$0")/.."
 
 rounds=${LOCKED_ROUNDS:-500}
 
-missing=()
-command -v valgrind >/dev/null || missing+=(valgrind)
-command -v objdump >/dev/null || missing+=(binutils)
-if [[ ${#missing[@]} -gt 0 ]]; then
-    apt-get update -qq
-    apt-get install -y -qq "${missing[@]}" >/dev/null
-fi
+source .ci/callgrind.sh
+
+need valgrind valgrind objdump binutils
 if [[ $(uname -m) != x86_64 ]]; then
     echo "locked: only x86_64 has instructions that this script knows"
     exit 0
 fi
 
 cargo build --quiet --release -p anteroom-tests --bin locked
-target_dir=$(cargo metadata --format-version 1 --no-deps | grep -o '"target_directory":"[^"]*"' | cut -d'"' -f4)
-program=$target_dir/release/locked
+program=$(release_dir)/locked
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -44,8 +39,7 @@ locked_of() {
 # How many locked instructions were executed in all; those of each place go to a file.
 count() {
     local mode=$1 n=$2 profile=$work/$1.$2 object list
-    valgrind --tool=callgrind --dump-instr=yes --compress-pos=no --compress-strings=no \
-        --callgrind-out-file="$profile" "$program" "$mode" "$n" >/dev/null 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
+    callgrind "$profile" --dump-instr=yes --compress-pos=no --compress-strings=no -- "$program" "$mode" "$n"
     : >"$profile.places"
     grep '^ob=' "$profile" | cut -d= -f2- | sort -u >"$profile.objects"
     while read -r object; do

@@ -82,7 +82,7 @@ const BARS: &[Bar] = &[
     bar("two_workers", "timers", TOKIO, 3.0),
     // The resolution that anteroom has by itself, as it has in all other rows: 100 µs.
     Bar { section: "lateness", workload: "sparse, p99", against: Against::Best, share: 1.1, plus: 100.0 },
-    most("memory", "fanout 1000, peak", 4.0 * 1024.0 * 1024.0),
+    most("memory", "peak of a fanout", 4.0),
     most("memory", "parked", 72.0),
     most("memory", "sleeping", 208.0),
     bar("echo", "cpu a request", EPOLL, 1.0 / 1.05),

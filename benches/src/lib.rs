@@ -31,7 +31,11 @@
 
 mod bars;
 mod criteria;
+#[cfg(target_os = "linux")]
+pub mod echo;
 mod figure;
+#[cfg(target_os = "linux")]
+pub mod memory;
 mod program;
 mod row;
 mod runtimes;

@@ -191,7 +191,7 @@ pub(crate) struct Signal {
 }
 
 impl Signal {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { is_set: AtomicBool::new(false), waker: AtomicWaker::new() }
     }
 
