@@ -37,6 +37,7 @@ mod figure;
 #[cfg(target_os = "linux")]
 pub mod memory;
 mod program;
+pub mod report;
 mod row;
 mod runtimes;
 #[cfg(feature = "stealing")]
