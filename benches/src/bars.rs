@@ -9,6 +9,7 @@
 use std::fmt;
 
 use crate::Figure;
+use crate::report::short;
 
 /// What a bar is measured from.
 #[derive(Clone, Copy, Debug)]
@@ -168,9 +169,10 @@ impl Bar {
                 _ if who.is_empty() => sign.into(),
                 1.0 => format!("{sign} {who}{plus}"),
                 share if share < 0.9 => {
-                    format!("{sign} {who} ÷ {:.3}{plus}", 1.0 / share).replace(".000", "")
+                    let by = (100.0 / share).round() / 100.0;
+                    format!("{sign} {who} ÷ {by}{plus}")
                 }
-                share => format!("{sign} {share} × {who}{plus}"),
+                share => format!("{sign} {:.2} × {who}{plus}", share),
             };
             let workload = match mine.x {
                 Some(x) => format!("{} at {x}", self.workload),
@@ -201,8 +203,11 @@ pub fn bars_table(figures: &[Figure]) -> String {
     let met = judgements.iter().filter(|judgement| judgement.verdict == Verdict::Met).count();
     let mut table = String::from("| | workload | anteroom | bar | | |\n|---|---|---:|---|---:|---|\n");
     for Judgement { section, workload, bar, ours, allowed, unit, verdict } in &judgements {
-        table +=
-            &format!("| {section} | {workload} | {ours:.4} {unit} | {bar} | {allowed:.4} | {verdict} |\n");
+        table += &format!(
+            "| {section} | {workload} | {} {unit} | {bar} | {} | {verdict} |\n",
+            short(*ours),
+            short(*allowed)
+        );
     }
     format!("{table}\n{met} of {} bars met.\n", judgements.len())
 }

@@ -1,6 +1,7 @@
 //! The report's pictures, as SVG: how the ratios lie, and the curves of what grows.
 
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 
 use benches::Figure;
@@ -55,13 +56,13 @@ fn white<'a>(file: &'a Path, size: (u32, u32)) -> Result<DrawingArea<SVGBackend<
 }
 
 /// The least and the most, on a scale whose steps are factors, with some room.
-fn range(values: impl Iterator<Item = f64> + Clone) -> std::ops::Range<f64> {
+fn range(values: impl Iterator<Item = f64> + Clone) -> Range<f64> {
     let least = values.clone().fold(f64::INFINITY, f64::min);
     let most = values.fold(f64::MIN_POSITIVE, f64::max);
     least / 1.3..most * 1.3
 }
 
-/// A line for each workload, and on it a point for each runtime; left of one, anteroom loses.
+/// A line for each workload, the worst at the top, and on it a point for each runtime; left of one, anteroom loses.
 fn ratios(
     workloads: &[(String, Vec<(String, f64)>)],
     title: &str,
@@ -72,16 +73,19 @@ fn ratios(
         return Ok(false);
     }
     let area = white(file, (900, 110 + 26 * workloads.len() as u32))?;
-    let across = range(all.chain([1.0]));
+    // With room for the names at the right.
+    let Range { start, end } = range(all.chain([1.0]));
+    let across = start..end * 3.0;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 18))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(250)
-        .right_y_label_area_size(140)
         .build_cartesian_2d(across.log_scale(), (0..workloads.len()).into_segmented())?;
     let name = |at: &SegmentValue<usize>| match at {
-        SegmentValue::CenterOf(at) => workloads.get(*at).map_or(String::new(), |(name, _)| name.clone()),
+        SegmentValue::CenterOf(at) => {
+            workloads.iter().rev().nth(*at).map_or(String::new(), |(name, _)| name.clone())
+        }
         _ => String::new(),
     };
     chart
@@ -101,7 +105,7 @@ fn ratios(
         }
     }
     for runtime in runtimes {
-        let points = workloads.iter().enumerate().flat_map(|(at, (_, ratios))| {
+        let points = workloads.iter().rev().enumerate().flat_map(|(at, (_, ratios))| {
             let of_it = ratios.iter().filter(|(other, _)| other == runtime);
             of_it.map(move |(_, ratio)| (*ratio, SegmentValue::CenterOf(at)))
         });

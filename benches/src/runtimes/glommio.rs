@@ -62,8 +62,13 @@ fn run<F: Future<Output = u64> + 'static>(runtime: &mut Runtime, workload: impl 
     runtime.run(async { glommio::spawn_local(workload).await })
 }
 
+async fn yield_now() {
+    glommio::executor().yield_now().await;
+}
+
 peer::tasks!();
 peer::tasks_of_one_thread!();
+peer::own_yields!();
 peer::rows!(permits_are_shared: false);
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
@@ -81,14 +86,4 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         _ => {}
     }
     rows
-}
-
-async fn own_yields(on: On, operations: u64, tasks: u64) -> u64 {
-    let yielder = || async move {
-        for _ in 0..operations / tasks {
-            glommio::executor().yield_now().await;
-        }
-        operations / tasks
-    };
-    sum((0..tasks).map(|_| spawn(on, yielder())).collect()).await
 }

@@ -17,7 +17,7 @@
 //! Since they are small functions of the same crate, the code is what one would write by hand.
 //!
 //! # Rules
-//! - What only some runtimes have is in their own files: their `yield_now`, tokio's `JoinSet`.
+//! - What only some runtimes have, they ask for: their `yield_now`. Only tokio has a `JoinSet`, so that is in its file.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -266,6 +266,21 @@ macro_rules! tasks_of_one_thread {
     };
 }
 
+/// For those that have a `yield_now`.
+macro_rules! own_yields {
+    () => {
+        pub(crate) async fn own_yields(on: On, operations: u64, tasks: u64) -> u64 {
+            let yielder = || async move {
+                for _ in 0..operations / tasks {
+                    yield_now().await;
+                }
+                operations / tasks
+            };
+            sum((0..tasks).map(|_| spawn(on, yielder())).collect()).await
+        }
+    };
+}
+
 /// The rows of a workload, by what the macros above have made: whether threads may share its semaphore, and `Send` if tasks must be.
 macro_rules! rows {
     (permits_are_shared: $permits_are_shared:literal $(, $send:ident)?) => {
@@ -340,6 +355,7 @@ macro_rules! rows {
     };
 }
 
+pub(crate) use own_yields;
 pub(crate) use rows;
 pub(crate) use tasks;
 pub(crate) use tasks_of_one_thread;

@@ -66,6 +66,7 @@ fn run<F: Future<Output = u64> + 'static>(runtime: &mut Runtime, workload: impl 
 
 peer::tasks!();
 peer::tasks_of_one_thread!();
+peer::own_yields!();
 peer::rows!(permits_are_shared: true);
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
@@ -75,14 +76,4 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         rows.push(form.row("yield_now", move |on, count| own_yields(on, count, tasks)));
     }
     rows
-}
-
-async fn own_yields(on: On, operations: u64, tasks: u64) -> u64 {
-    let yielder = || async move {
-        for _ in 0..operations / tasks {
-            yield_now().await;
-        }
-        operations / tasks
-    };
-    sum((0..tasks).map(|_| spawn(on, yielder())).collect()).await
 }

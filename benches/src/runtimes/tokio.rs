@@ -68,6 +68,7 @@ fn run<F: Future<Output = u64> + Send + 'static>(
 
 peer::tasks!();
 peer::tasks_of_one_thread!();
+peer::own_yields!();
 peer::rows!(permits_are_shared: true, Send);
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
@@ -79,30 +80,23 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
             rows.push(form.row("yield_now", move |on, count| own_yields(on, count, tasks)));
         }
         Workload::Fanout { limit, spawners: 1 } => {
-            rows.push(form.row("JoinSet, capped", move |_, jobs| all_jobs(jobs, join_set(jobs, limit))));
+            rows.push(form.row("JoinSet, capped", move |_, jobs| {
+                all_jobs(jobs, join_set(jobs, limit, |set, number| drop(set.spawn(job(number)))))
+            }));
         }
         _ => {}
     }
     rows
 }
 
-pub(crate) async fn own_yields(on: On, operations: u64, tasks: u64) -> u64 {
-    let yielder = || async move {
-        for _ in 0..operations / tasks {
-            yield_now().await;
-        }
-        operations / tasks
-    };
-    sum((0..tasks).map(|_| spawn(on, yielder())).collect()).await
-}
-
-async fn join_set(jobs: u64, limit: usize) {
+/// `spawn` puts the job of this number into the set.
+pub(super) async fn join_set(jobs: u64, limit: usize, spawn: impl Fn(&mut JoinSet<()>, u64)) {
     let mut set = JoinSet::new();
     for number in 0..jobs {
         if set.len() == limit {
             set.join_next().await.unwrap().unwrap();
         }
-        set.spawn(job(number));
+        spawn(&mut set, number);
     }
     while let Some(ended) = set.join_next().await {
         ended.unwrap();

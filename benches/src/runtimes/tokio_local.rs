@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::task::{JoinSet, spawn_local, yield_now};
+use tokio::task::{spawn_local, yield_now};
 
 use super::peer::{self, Current as On, LocalNumbers as Numbers, buffer_unordered, for_each_concurrent};
-use super::tokio::{Handle, Limit, detach, granted, hold, joined, limit, permit, sleep};
+use super::tokio::{Handle, Limit, detach, granted, hold, join_set, joined, limit, permit, sleep};
 use crate::work::{
     NEVER, PERMITS, Ready, SHORT, SPARSE, Signal, Table, all_jobs, job, late, nap, ping, poll_once, pong,
     shares, turn, turns,
@@ -28,6 +28,7 @@ fn run<F: Future<Output = u64> + 'static>(runtime: &mut Runtime, workload: impl 
 
 peer::tasks!();
 peer::tasks_of_one_thread!();
+peer::own_yields!();
 peer::rows!(permits_are_shared: true);
 
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
@@ -39,32 +40,11 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
             rows.push(form.row("yield_now", move |on, count| own_yields(on, count, tasks)));
         }
         Workload::Fanout { limit, spawners: 1 } => {
-            rows.push(form.row("JoinSet, capped", move |_, jobs| all_jobs(jobs, join_set(jobs, limit))));
+            rows.push(form.row("JoinSet, capped", move |_, jobs| {
+                all_jobs(jobs, join_set(jobs, limit, |set, number| drop(set.spawn_local(job(number)))))
+            }));
         }
         _ => {}
     }
     rows
-}
-
-async fn own_yields(on: On, operations: u64, tasks: u64) -> u64 {
-    let yielder = || async move {
-        for _ in 0..operations / tasks {
-            yield_now().await;
-        }
-        operations / tasks
-    };
-    sum((0..tasks).map(|_| spawn(on, yielder())).collect()).await
-}
-
-async fn join_set(jobs: u64, limit: usize) {
-    let mut set = JoinSet::new();
-    for number in 0..jobs {
-        if set.len() == limit {
-            set.join_next().await.unwrap().unwrap();
-        }
-        set.spawn_local(job(number));
-    }
-    while let Some(ended) = set.join_next().await {
-        ended.unwrap();
-    }
 }
