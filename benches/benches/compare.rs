@@ -3,16 +3,16 @@
 //! ```text
 //! cargo bench -p benches --features peers --bench compare -- [--quick] [--rounds N] [--wall] [--only ROW] [WORKLOAD ..]
 //! ```
-//! A workload is chosen by its name or a part of it, a row by its name (`--only anteroom`, for a profiler). `--quick` takes half
-//! a minute, a full run five.
+//! A workload is chosen by its name or a part of it, a row by its name (`--only anteroom`, for a profiler). `--quick` takes two
+//! minutes, a full run some six. `report` has this and everything else; this is for work on one thing.
 //!
 //! # Problem
 //! A bar is a ratio, and a ratio of two figures that were taken minutes apart is one of two machines. And others work on the
 //! same machine.
 //!
 //! # Idea
-//! A round runs every row once, one after the other, so that whatever slows the machine for a while slows them all; the
-//! first round warms up and is not counted. A figure is the median of its row's rounds, with its spread: half of the rounds
+//! A round runs every row of a workload once, one after the other, so that whatever slows the machine for a while slows them
+//! all; the first round warms up and is not counted. A figure is the median of its row's rounds, with its spread: half of the rounds
 //! lie within so many per cent of it. Do not believe a verdict that is closer to its bar than the spread.
 //!
 //! Beside it stands the least of the rounds, with its own ratio. Where two cores share execution units or caches, a busy
@@ -28,72 +28,29 @@
 
 use std::env;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use benches::{Row, Workload, rows};
-
-/// anteroom's median is to be at most that of `name` divided by `by`.
-struct Bar {
-    workload: &'static str,
-    name: &'static str,
-    by: f64,
-}
-
-const fn bar(workload: &'static str, name: &'static str, by: f64) -> Bar {
-    Bar { workload, name, by }
-}
-
-const BARS: &[Bar] = &[
-    bar("spawn_join", "tokio", 8.0),
-    bar("spawn_batch", "tokio", 10.0),
-    bar("spawn_batch", "monoio", 2.5),
-    bar("yield", "tokio", 6.0),
-    bar("ping_pong", "tokio", 2.0),
-    bar("chained", "tokio", 10.0),
-    bar("fanout 1000", "tokio, permit then spawn", 6.0),
-    bar("fanout 1000", "tokio, buffer_unordered", 2.5),
-    bar("fanout 1000", "tokio, workers", 1.0),
-    bar("fanout 10", "tokio, permit then spawn", 6.0),
-    bar("fanout 10", "tokio, buffer_unordered", 2.5),
-    bar("fanout 1", "tokio, permit then spawn", 6.0),
-    bar("fanout 1", "tokio, buffer_unordered", 2.5),
-    bar("fanout 1000 from 2000", "tokio, permit then spawn", 6.0),
-    bar("semaphore, one task", "tokio", 1.8),
-    bar("semaphore, 1000 tasks", "tokio", 1.3),
-    bar("semaphore, 1000 tasks", "smol", 1.3),
-    bar("semaphore of one thread, 1000 tasks", "monoio", 1.3),
-];
+use benches::{Figure, Row, Workload, bars_table, rows};
 
 fn main() {
     let options = Options::from_args();
-    let mut groups: Vec<Group> = Workload::ALL
-        .into_iter()
-        .filter(|workload| options.chooses(&workload.to_string()))
-        .map(|workload| Group::new(workload, &options))
-        .filter(|group| !group.rows.is_empty())
-        .collect();
-    let start = Instant::now();
-    for round in 0..=options.rounds {
-        for group in &mut groups {
-            group.run(round > 0, options.is_wall);
-        }
-        eprint!("\rround {round} of {}, {:.0?} ", options.rounds, start.elapsed());
-    }
-    eprintln!();
     let clock = if options.is_wall { "by the clock on the wall" } else { "of processor time" };
     println!("Medians of {} interleaved rounds, ns an operation {clock}:\n", options.rounds);
-    println!(
-        "| workload | runtime | median | spread | ÷ anteroom | least | ÷ anteroom | bar for anteroom | |"
-    );
-    println!("|---|---|---:|---:|---:|---:|---:|---|---|");
-    for group in &groups {
+    println!("| workload | runtime | median | spread | ÷ anteroom | least | ÷ anteroom |");
+    println!("|---|---|---:|---:|---:|---:|---:|");
+    let mut figures = Vec::new();
+    for workload in Workload::ALL.into_iter().filter(|&workload| options.chooses(workload)) {
+        let mut group = Group::new(workload, &options);
+        if group.rows.is_empty() {
+            continue;
+        }
+        for round in 0..=options.rounds {
+            group.run(round > 0, options.is_wall);
+        }
         print!("{group}");
+        figures.extend(group.lines());
     }
-    let verdicts: Vec<bool> = groups.iter().flat_map(Group::verdicts).collect();
-    if !verdicts.is_empty() {
-        let met = verdicts.iter().filter(|&&is_met| is_met).count();
-        println!("\n{met} of {} bars met.", verdicts.len());
-    }
+    println!("\n{}", bars_table(&figures));
 }
 
 struct Options {
@@ -126,15 +83,18 @@ impl Options {
             // `cargo test --benches`: does it work at all?
             (options.is_quick, options.rounds) = (true, 1);
         } else if options.rounds == 0 {
-            options.rounds = if options.is_quick { 15 } else { 21 };
+            options.rounds = if options.is_quick { 5 } else { 9 };
         }
         options
     }
 
-    fn chooses(&self, workload: &str) -> bool {
+    fn chooses(&self, workload: Workload) -> bool {
+        let is_timers = workload == Workload::Timers;
+        let workload = &*workload.to_string();
         let is_whole = |part: &str| Workload::ALL.iter().any(|workload| workload.to_string() == part);
         let fits = |part: &String| if is_whole(part) { workload == part } else { workload.contains(part) };
-        self.chosen.is_empty() || self.chosen.iter().any(fits)
+        // A second a row and a round is not quick.
+        (self.chosen.is_empty() && !(self.is_quick && is_timers)) || self.chosen.iter().any(fits)
     }
 
     fn operations(&self, workload: Workload) -> u64 {
@@ -181,18 +141,11 @@ impl Group {
         self.figures(&self.rows[0].1)
     }
 
-    fn bar(&self, row: &Row) -> Option<&'static Bar> {
-        if self.rows[0].0.name() != "anteroom" {
-            return None;
-        }
-        let workload = self.workload.to_string();
-        BARS.iter().find(|bar| bar.workload == workload && bar.name == row.name())
-    }
-
-    fn verdicts(&self) -> impl Iterator<Item = bool> {
-        let anteroom = self.anteroom().median;
-        self.rows.iter().filter_map(move |(row, times)| {
-            self.bar(row).map(|bar| anteroom <= self.figures(times).median / bar.by)
+    /// For the bars.
+    fn lines(&self) -> impl Iterator<Item = Figure> {
+        self.rows.iter().map(|(row, times)| {
+            let median = self.figures(times).median;
+            Figure::new("one_thread", self.workload, row.name(), median, "ns")
         })
     }
 }
@@ -210,7 +163,7 @@ impl fmt::Display for Group {
         for (index, (row, times)) in self.rows.iter().enumerate() {
             let workload = if index == 0 { self.workload.to_string() } else { String::new() };
             let Figures { median, least, spread } = self.figures(times);
-            write!(
+            writeln!(
                 f,
                 "| {workload} | {} | {median:.1} | ±{:.0} % | {:.2} | {least:.1} | {:.2} |",
                 row.name(),
@@ -218,14 +171,6 @@ impl fmt::Display for Group {
                 median / anteroom.median,
                 least / anteroom.least,
             )?;
-            match self.bar(row) {
-                Some(bar) => {
-                    let ns = median / bar.by;
-                    let verdict = if anteroom.median <= ns { "met" } else { "**missed**" };
-                    writeln!(f, " ≤ {ns:.1} (÷ {}) | {verdict} |", bar.by)?;
-                }
-                None => writeln!(f, " | |")?,
-            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@
 //! processor. Beside the wall stands the processor time of the whole process: two threads that work all the time take twice
 //! the wall, and a figure near the wall's says that the work stayed on one of them.
 //!
-//! A verdict has three grades: met; missed, but within twice the bar; missed.
+//! The bars follow the table. A verdict has three grades: met; missed, but within twice the bar; missed.
 //!
 //! It wants two cores for itself: on fewer, or beside other programs, the figures by the clock say nothing, and it says so.
 
@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::stealing::{WORKERS, Workload, rows};
-use benches::{Elapsed, Row, process_cpu};
+use benches::{Elapsed, Figure, Row, bars_table, process_cpu};
 
 fn main() {
     let options = Options::from_args();
@@ -45,22 +45,14 @@ fn main() {
     }
     eprintln!();
     println!(
-        "Medians of {} interleaved rounds, {WORKERS} workers each, ns an operation; the bar is of the time by the clock on \
-         the wall, if it does not say CPU.\n",
+        "Medians of {} interleaved rounds, {WORKERS} workers each, ns an operation; what is compared is the time by the clock on \
+         the wall, and of the timers that of the processor.\n",
         options.rounds
     );
-    println!("| workload | runtime | wall | spread | CPU | ÷ anteroom | least | bar for anteroom | |");
-    println!("|---|---|---:|---:|---:|---:|---:|---|---|");
-    let verdicts: Vec<Verdict> = groups.iter().filter_map(Group::print).collect();
-    if !verdicts.is_empty() {
-        let count = |grade: Verdict| verdicts.iter().filter(|&&verdict| verdict == grade).count();
-        println!(
-            "\n{} of {} bars met, {} more within twice.",
-            count(Verdict::Met),
-            verdicts.len(),
-            count(Verdict::WithinTwice)
-        );
-    }
+    println!("| workload | runtime | wall | spread | CPU | ÷ anteroom | least |");
+    println!("|---|---|---:|---:|---:|---:|---:|");
+    let figures: Vec<Figure> = groups.iter().flat_map(Group::print).collect();
+    println!("\n{}", bars_table(&figures));
     println!("\n{}", idle(&options));
     if let Some(warning) = shared_machine() {
         println!("{warning}");
@@ -131,34 +123,6 @@ impl Options {
     }
 }
 
-/// How far anteroom is from its bar.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Met,
-    WithinTwice,
-    Missed,
-}
-
-impl Verdict {
-    fn of(figure: f64, bar: f64) -> Self {
-        if figure <= bar {
-            Self::Met
-        } else if figure <= 2.0 * bar {
-            Self::WithinTwice
-        } else {
-            Self::Missed
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Met => "met",
-            Self::WithinTwice => "**missed**, within twice",
-            Self::Missed => "**missed**",
-        }
-    }
-}
-
 /// A workload's rows and what was measured.
 struct Group {
     workload: Workload,
@@ -196,15 +160,13 @@ impl Group {
         self.figures(times, |time| if is_of_cpu { time.process_cpu } else { time.wall })
     }
 
-    /// Its lines of the table, and what is to be said of its bar.
-    fn print(&self) -> Option<Verdict> {
+    /// Prints its lines of the table; gives them for the bars.
+    fn print(&self) -> Vec<Figure> {
         let anteroom = self.judged(&self.rows[0].1).median;
-        let is_judged = self.rows[0].0.name() == "anteroom";
-        let mut verdict = None;
-        for (index, (row, times)) in self.rows.iter().enumerate() {
+        let print = |(index, (row, times)): (usize, &(Row, Vec<Elapsed>))| {
             let workload = if index == 0 { self.workload.to_string() } else { String::new() };
             let judged = self.judged(times);
-            print!(
+            println!(
                 "| {workload} | {} | {:.1} | ±{:.0} % | {:.1} | {:.2} | {:.1} |",
                 row.name(),
                 self.figures(times, |time| time.wall).median,
@@ -213,17 +175,9 @@ impl Group {
                 judged.median / anteroom,
                 judged.least,
             );
-            if is_judged && row.name() == "tokio" {
-                let bar = judged.median / self.workload.bar();
-                let found = Verdict::of(anteroom, bar);
-                verdict = Some(found);
-                let clock = if self.workload.is_of_cpu() { " CPU" } else { "" };
-                println!(" ≤ {bar:.1}{clock} (÷ {}) | {} |", self.workload.bar(), found.name());
-            } else {
-                println!(" | |");
-            }
-        }
-        verdict
+            Figure::new("two_workers", self.workload, row.name(), judged.median, "ns")
+        };
+        self.rows.iter().enumerate().map(print).collect()
     }
 }
 

@@ -235,9 +235,13 @@ mod tests {
 
     #[test]
     fn every_bar_of_tasks_is_of_a_workload_that_there_is() {
-        let workloads: Vec<String> = crate::Workload::ALL.iter().map(ToString::to_string).collect();
-        for bar in BARS.iter().filter(|bar| bar.section == "one_thread") {
-            assert!(workloads.iter().any(|workload| workload == bar.workload), "{bar:?}");
-        }
+        let check = |section: &str, workloads: Vec<String>| {
+            for bar in BARS.iter().filter(|bar| bar.section == section) {
+                assert!(workloads.iter().any(|workload| workload == bar.workload), "{bar:?}");
+            }
+        };
+        check("one_thread", crate::Workload::ALL.iter().map(ToString::to_string).collect());
+        #[cfg(feature = "stealing")]
+        check("two_workers", crate::stealing::Workload::ALL.iter().map(ToString::to_string).collect());
     }
 }

@@ -98,17 +98,6 @@ impl Workload {
     pub fn is_of_cpu(self) -> bool {
         self == Workload::Timers
     }
-
-    /// How many times tokio's figure is to be ours, at least.
-    pub fn bar(self) -> f64 {
-        match self {
-            Workload::SpawnJoin | Workload::Chained | Workload::Permits | Workload::Timers => 3.0,
-            Workload::SpawnBatch => 3.5,
-            Workload::Yield => 1.6,
-            Workload::PingPong | Workload::PingPongs => 1.4,
-            Workload::Fanout => 5.0,
-        }
-    }
 }
 
 impl fmt::Display for Workload {
