@@ -8,5 +8,5 @@
 use benches::{Workload, bench};
 
 fn main() {
-    bench(&[Workload::SpawnBatch]);
+    bench(&[Workload::SpawnBatch(100_000)]);
 }

@@ -26,7 +26,7 @@ const LIMITS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
 /// What is run cold: little of each.
 pub const COLD: [(Workload, u64); 3] = [
     (Workload::SpawnJoin, 100),
-    (Workload::SpawnBatch, 1_000),
+    (Workload::SpawnBatch(1_000), 1_000),
     (Workload::Fanout { limit: 10, spawners: 1 }, 1_000),
 ];
 
@@ -142,15 +142,15 @@ fn plain(workload: Workload) -> Vec<Row> {
 
 /// The same workloads, with more and more tasks or a higher and higher limit.
 fn growth(section: &str, is_quick: bool) {
-    let (rounds, is_warmed) = if is_quick { (1, false) } else { (3, true) };
+    let rounds = if is_quick { 1 } else { 3 };
     let measure = |workload: Workload, name: &str, x: u64, operations: u64| {
-        Plan { section, workload: name.into(), x: Some(x), operations, rounds, is_warmed }
+        Plan { section, workload: name.into(), x: Some(x), operations, rounds, is_warmed: true }
             .measure(plain(workload), |elapsed| workload.cpu(elapsed));
     };
     for tasks in LIVE.into_iter().filter(|&tasks| !is_quick || tasks <= 100_000) {
         // Each of them has something to do, and there is enough for the clock.
         let operations = tasks.max(100_000);
-        measure(Workload::SpawnBatch, "spawn_batch", tasks, tasks);
+        measure(Workload::SpawnBatch(tasks), "spawn_batch", tasks, operations);
         measure(Workload::Yield(tasks), "yield", tasks, 2 * operations);
         measure(Workload::PingPong(tasks / 2), "ping_pong", tasks, operations);
         measure(Workload::LocalPermits(tasks), "semaphore of one thread", tasks, operations);
@@ -174,7 +174,7 @@ fn cold(runtime: &str, workload: &str) {
             let start = Instant::now();
             row.run(operations);
             let micros = start.elapsed().as_secs_f64() * 1e6;
-            Figure::new("cold", format!("{workload}, {operations}"), runtime, micros, "µs")
+            Figure::new("cold", workload, runtime, micros, "µs").at(operations as f64)
         }
     }
     .print();

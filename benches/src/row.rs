@@ -11,8 +11,8 @@ pub enum Workload {
     SpawnJoin,
     /// The same, and its future has so many bytes: one of [`Workload::SIZES`].
     SpawnJoinOf(usize),
-    /// Spawn all, then join all. An operation is one task.
-    SpawnBatch,
+    /// Spawn so many, then join them all, and again. An operation is one task.
+    SpawnBatch(u64),
     /// So many tasks that only yield. An operation is one yield.
     Yield(u64),
     /// So many pairs of tasks that wake each other. An operation is a round trip of one of them.
@@ -55,7 +55,7 @@ impl Workload {
         Workload::SpawnJoinOf(200),
         Workload::SpawnJoinOf(500),
         Workload::SpawnJoinOf(1_500),
-        Workload::SpawnBatch,
+        Workload::SpawnBatch(100_000),
         Workload::Yield(100),
         Workload::PingPong(1),
         Workload::Chained,
@@ -102,7 +102,8 @@ impl fmt::Display for Workload {
         match self {
             Workload::SpawnJoin => f.write_str("spawn_join"),
             Workload::SpawnJoinOf(bytes) => write!(f, "spawn_join of {bytes} bytes"),
-            Workload::SpawnBatch => f.write_str("spawn_batch"),
+            Workload::SpawnBatch(100_000) => f.write_str("spawn_batch"),
+            Workload::SpawnBatch(tasks) => write!(f, "spawn_batch of {tasks}"),
             Workload::Yield(100) => f.write_str("yield"),
             Workload::Yield(tasks) => write!(f, "yield, {tasks} tasks"),
             Workload::PingPong(1) => f.write_str("ping_pong"),

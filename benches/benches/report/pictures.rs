@@ -36,7 +36,7 @@ pub(crate) fn draw(figures: &[Figure], out: &Path) -> Vec<(String, String)> {
     };
     for (section, title) in [("one_thread", "One thread"), ("two_workers", "Two workers")] {
         let file = format!("{section}.svg");
-        let title = format!("{title}: how many times as long as anteroom");
+        let title = format!("{title}: how many times better anteroom is");
         let drawn = ratios(&overview(figures, section), &title, &out.join(&file));
         add(file, title, drawn);
     }

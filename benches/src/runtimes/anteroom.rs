@@ -32,7 +32,9 @@ pub(super) fn rows(workload: Workload) -> Vec<Row> {
         Workload::SpawnJoinOf(500) => vec![row("anteroom", UNLIMITED, spawn_join_of::<500>)],
         Workload::SpawnJoinOf(1_500) => vec![row("anteroom", UNLIMITED, spawn_join_of::<1_500>)],
         Workload::SpawnJoinOf(bytes) => unreachable!("{bytes} is none of the sizes"),
-        Workload::SpawnBatch => vec![row("anteroom", UNLIMITED, spawn_batch)],
+        Workload::SpawnBatch(at_once) => {
+            vec![row("anteroom", UNLIMITED, move |count| spawn_batch(count, at_once))]
+        }
         Workload::Yield(tasks) => vec![
             row("anteroom", UNLIMITED, move |count| yields(count, tasks)),
             row("anteroom, yield_now", UNLIMITED, move |count| own_yields(count, tasks)),
@@ -123,14 +125,17 @@ async fn spawn_join_of<const BYTES: usize>(tasks: u64) -> u64 {
     done
 }
 
-pub(crate) async fn spawn_batch(tasks: u64) -> u64 {
-    let mut handles = Vec::with_capacity(tasks as usize);
-    for number in 0..tasks {
-        handles.push(spawn(async move { number }).await.unwrap());
-    }
+pub(crate) async fn spawn_batch(tasks: u64, at_once: u64) -> u64 {
+    let mut handles = Vec::with_capacity(at_once.min(tasks) as usize);
     let mut done = 0;
-    for (number, handle) in handles.into_iter().enumerate() {
-        done += u64::from(handle.await.unwrap() == number as u64);
+    while done < tasks {
+        for number in 0..at_once.min(tasks - done) {
+            handles.push(spawn(async move { number }).await.unwrap());
+        }
+        for (number, handle) in handles.drain(..).enumerate() {
+            assert_eq!(handle.await.unwrap(), number as u64);
+            done += 1;
+        }
     }
     done
 }

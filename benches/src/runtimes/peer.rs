@@ -92,14 +92,17 @@ macro_rules! tasks {
             done
         }
 
-        pub(crate) async fn spawn_batch(on: On, tasks: u64) -> u64 {
-            let mut handles = Vec::with_capacity(tasks as usize);
-            for number in 0..tasks {
-                handles.push(spawn(on, async move { number }));
-            }
+        pub(crate) async fn spawn_batch(on: On, tasks: u64, at_once: u64) -> u64 {
+            let mut handles = Vec::with_capacity(at_once.min(tasks) as usize);
             let mut done = 0;
-            for (number, handle) in handles.into_iter().enumerate() {
-                done += u64::from(joined(handle.await) == number as u64);
+            while done < tasks {
+                for number in 0..at_once.min(tasks - done) {
+                    handles.push(spawn(on, async move { number }));
+                }
+                for (number, handle) in handles.drain(..).enumerate() {
+                    assert_eq!(joined(handle.await), number as u64);
+                    done += 1;
+                }
             }
             done
         }
@@ -314,7 +317,9 @@ macro_rules! rows {
                         1_500 => self.row("", spawn_join_of::<1_500>),
                         bytes => unreachable!("{bytes} is none of the sizes"),
                     },
-                    Workload::SpawnBatch => self.row("", spawn_batch),
+                    Workload::SpawnBatch(at_once) => {
+                        self.row("", move |on, count| spawn_batch(on, count, at_once))
+                    }
                     Workload::Yield(tasks) => self.row("", move |on, count| yields(on, count, tasks)),
                     Workload::PingPong(pairs) => self.row("", move |on, count| ping_pong(on, count, pairs)),
                     Workload::Chained => self.row("", chained),

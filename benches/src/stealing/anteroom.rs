@@ -16,7 +16,7 @@ const UNLIMITED: usize = 1_000_000;
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
     vec![match workload {
         Workload::SpawnJoin => row(UNLIMITED, spawn_join),
-        Workload::SpawnBatch => row(UNLIMITED, spawn_batch),
+        Workload::SpawnBatch => row(UNLIMITED, |count| spawn_batch(count, count)),
         Workload::Yield => row(UNLIMITED, |count| yields(count, YIELDERS)),
         Workload::PingPong => row(UNLIMITED, |count| ping_pong(count, 1)),
         Workload::PingPongs => row(UNLIMITED, |count| ping_pong(count, PAIRS)),

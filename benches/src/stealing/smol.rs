@@ -28,7 +28,7 @@ peer::tasks!();
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
     vec![match workload {
         Workload::SpawnJoin => row(spawn_join),
-        Workload::SpawnBatch => row(spawn_batch),
+        Workload::SpawnBatch => row(|on, count| spawn_batch(on, count, count)),
         Workload::Yield => row(|on, count| yields(on, count, YIELDERS)),
         Workload::PingPong => row(|on, count| ping_pong(on, count, 1)),
         Workload::PingPongs => row(|on, count| ping_pong(on, count, PAIRS)),

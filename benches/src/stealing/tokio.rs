@@ -17,7 +17,7 @@ use crate::work::jobs_of_threads;
 pub(super) fn rows(workload: Workload) -> Vec<Row> {
     match workload {
         Workload::SpawnJoin => vec![row("tokio", |count| spawn_join(Current, count))],
-        Workload::SpawnBatch => vec![row("tokio", |count| spawn_batch(Current, count))],
+        Workload::SpawnBatch => vec![row("tokio", |count| spawn_batch(Current, count, count))],
         Workload::Yield => vec![
             row("tokio", |count| yields(Current, count, YIELDERS)),
             row("tokio, yield_now", |count| own_yields(Current, count, YIELDERS)),
