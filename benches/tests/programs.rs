@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use benches::{Figure, Workload, echo, memory, rows};
+use benches::{COLD, Figure, Workload, cold_rows, echo, memory, rows};
 
 /// What the program prints.
 fn figures(program: &str, arguments: &[&str]) -> Vec<Figure> {
@@ -87,5 +87,17 @@ fn every_server_echoes_and_is_measured() {
 fn what_callgrind_counts_is_done() {
     for workload in ["spawn_join", "yield", "ping_pong", "fanout"] {
         assert_eq!(figures(env!("CARGO_BIN_EXE_instructions"), &[workload, "2000"]), []);
+    }
+}
+
+#[test]
+fn every_row_starts_cold() {
+    for (workload, operations) in COLD {
+        for row in cold_rows(workload) {
+            let figures = figures(env!("CARGO_BIN_EXE_rows"), &["cold", &row, &workload.to_string()]);
+            let [figure] = &figures[..] else { panic!("{row}: {figures:?}") };
+            assert_eq!((&figure.runtime, figure.x), (&row, Some(operations as f64)));
+            assert!(figure.value.is_some_and(|micros| micros > 0.0), "{figure:?}");
+        }
     }
 }
