@@ -73,17 +73,18 @@ impl Driver {
 pub(crate) struct Shared;
 
 impl TeamPark for Shared {
-    fn turn(&self) -> u32 {
+    fn turn(&self) -> (u32, u64) {
         let turn = |driver: &Driver| {
             // Also for a turn: wakers of others run in it, and another worker may come to look meanwhile.
             if driver.seat.is_taken.replace(true) {
-                return driver.look_at_clock(driver.clock.elapsed_ns());
+                let now_ns = driver.clock.elapsed_ns();
+                return (driver.look_at_clock(now_ns), now_ns);
             }
             let polls = driver.turn();
             driver.seat.is_taken.set(false);
-            polls
+            (polls, driver.last_look_ns.get())
         };
-        with(turn).unwrap_or(POLLS_MAX)
+        with(turn).unwrap_or((POLLS_MAX, 0))
     }
 
     fn try_sit(&self) -> bool {
