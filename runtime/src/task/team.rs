@@ -42,7 +42,7 @@ use std::cell::Cell as StdCell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::body::{CACHE_BYTES_IDLE, Cache};
+use super::body::{CACHE_BYTES_IDLE, CACHE_BYTES_MAX, Cache};
 use super::home::{Home, Local, current, set_current};
 use super::injector::Injector;
 use super::{Header, Place};
@@ -278,15 +278,27 @@ impl Worker {
 
     /// Gives free memory back before a long sleep.
     pub(crate) fn trim(&self) {
-        if self.cache.bytes() <= CACHE_BYTES_IDLE {
-            return;
-        }
         self.cache.trim(CACHE_BYTES_IDLE);
-        let _inside = enter();
-        if let Some((_, local)) = current() {
-            local.cache.note_given_back(self.cache.given_back());
+        // Ordering: Relaxed; what is returned later is seen to by who goes to sleep later.
+        let is_returned = !self.team().returned.0.load(Ordering::Relaxed).is_null();
+        if is_returned || self.cache.given_back() > 0 {
+            self.see_to_memory();
         }
-        self.cache.forget_given_back();
+    }
+
+    /// Has who sleeps in the driver look whether memory is to go back to the system, when this worker has given back a lot.
+    fn see_to_memory(&self) {
+        {
+            let _inside = enter();
+            let Some((home, local)) = current() else { return };
+            local.cache.note_given_back(self.cache.given_back());
+            self.cache.forget_given_back();
+            local.table.take_returned(home);
+            if local.cache.given_back() < CACHE_BYTES_MAX && !local.table.is_worth_a_trim() {
+                return;
+            }
+        }
+        self.home.shared.inbox.ring_sleeper();
     }
 
     /// Says, before it sleeps, what will wake it; and when it has left the driver.
@@ -564,6 +576,10 @@ impl Drop for Seat {
         let worker = self.worker;
         worker.current.set(None);
         worker.cache.trim(0);
+        if worker.number.is_none() {
+            // The workers may all have gone to sleep before it took the last outputs.
+            worker.see_to_memory();
+        }
         worker.outer.set(None);
         *lock(&worker.thread) = None;
         set_current(self.before);
