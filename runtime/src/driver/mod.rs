@@ -614,6 +614,7 @@ impl Driver {
     /// Gives back what a burst has left, before a wait that may be long. Cheap when there is nothing, and rare when not:
     /// whoever is woken at once and waits again has not been idle. If it is too early, after how long it is not.
     fn trim(&self) -> Option<Duration> {
+        self.local.is_trim_asked.set(false);
         self.local.cache.trim(CACHE_BYTES_IDLE);
         self.local.table.take_returned(self.home);
         let given_back = self.local.cache.given_back();

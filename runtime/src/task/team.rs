@@ -294,7 +294,8 @@ impl Worker {
             local.cache.note_given_back(self.cache.given_back());
             self.cache.forget_given_back();
             local.table.take_returned(home);
-            if local.cache.given_back() < CACHE_BYTES_MAX && !local.table.is_worth_a_trim() {
+            let is_a_lot = local.cache.given_back() >= CACHE_BYTES_MAX || local.table.is_worth_a_trim();
+            if !is_a_lot || local.is_trim_asked.replace(true) {
                 return;
             }
         }
