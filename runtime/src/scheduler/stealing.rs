@@ -41,6 +41,8 @@
 //! # Read next
 //! `idle.rs`, when a worker sleeps; `ring.rs`, what it steals from.
 
+use std::time::Duration;
+
 use super::TeamPark;
 use super::idle::{Bed, LOOKOUT_WAIT, Sleep};
 use super::watch::Watch;
@@ -182,15 +184,15 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     #[cold]
     fn weigh(&mut self, now_ns: u64) -> bool {
         let awake = self.team.len() - self.team.idle.0.asleep();
-        let Verdict::Aside(rounds) = self.worth.judge(self.count(now_ns), awake) else { return false };
+        let Verdict::Aside(rounds, each) = self.worth.judge(self.count(now_ns), awake) else { return false };
         if !seeded("shuttle_aside_keeps_its_ring") {
             self.worker.hand_over();
         }
-        self.stand_aside(rounds)
+        self.stand_aside(rounds, each)
     }
 
-    /// Is the lookout for so many rounds, whatever there is to do, while its siblings go on; whether it searches after that.
-    fn stand_aside(&mut self, rounds: u32) -> bool {
+    /// Is the lookout for so many rounds of at most a lookout's wait, whatever there is to do, while its siblings go on; whether it searches after that.
+    fn stand_aside(&mut self, rounds: u32, each: Duration) -> bool {
         let mut searches = false;
         for _ in 0..rounds {
             self.worker.note_siblings(&mut self.seen);
@@ -200,7 +202,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             // [STEAL-4]
             if sleep == Sleep::Short && !self.team.is_stopping() {
                 self.team.stand_aside(true);
-                park_timeout(LOOKOUT_WAIT);
+                park_timeout(each);
                 self.team.stand_aside(false);
             }
             let was_rung = self.team.idle.0.wake_up(self.number);
