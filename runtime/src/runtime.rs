@@ -58,7 +58,7 @@ pub struct Builder {
     blocking_stack_size: Option<usize>,
     #[cfg(feature = "stealing")]
     worker_stack_size: Option<usize>,
-    timer_resolution: Duration,
+    timer_resolution: Option<Duration>,
     paused_clock: bool,
     long_polls: Option<Duration>,
 }
@@ -86,7 +86,7 @@ impl Builder {
             blocking_stack_size: None,
             #[cfg(feature = "stealing")]
             worker_stack_size: None,
-            timer_resolution: Duration::from_micros(100),
+            timer_resolution: None,
             paused_clock: false,
             long_polls: None,
         }
@@ -233,10 +233,20 @@ impl Builder {
         self
     }
 
-    /// How late a timer may be for our part, and how close two must be to fire together. 100 µs by default.
+    /// How late a timer may be for our part, and how close two must be to fire together.
+    ///
+    /// By default 100 µs, and 1 ms while so many fire, four a millisecond or more, that the wake-ups would cost more than
+    /// the timers.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// // However many there are.
+    /// let runtime = anteroom::Runtime::builder().timer_resolution(Duration::from_micros(50)).build().unwrap();
+    /// runtime.block_on(anteroom::time::sleep(Duration::from_micros(50)));
+    /// ```
     #[must_use]
     pub fn timer_resolution(mut self, resolution: Duration) -> Self {
-        self.timer_resolution = resolution;
+        self.timer_resolution = Some(resolution);
         self
     }
 
@@ -283,8 +293,8 @@ impl Builder {
         if self.max_task_bytes == Some(0) {
             return refuse("max_task_bytes(0): no task with a future of any size would fit".into());
         }
-        let resolution = self.timer_resolution;
-        if resolution < Duration::from_micros(1) || resolution > Duration::from_secs(1) {
+        let possible = Duration::from_micros(1)..=Duration::from_secs(1);
+        if let Some(resolution) = self.timer_resolution.filter(|resolution| !possible.contains(resolution)) {
             return refuse(format!("timer_resolution({resolution:?}): must be between 1 µs and 1 s"));
         }
         Ok(())

@@ -25,8 +25,9 @@
 //! A turn every so many polls: with polls of 10 ns it is all overhead, with polls of 1 ms it is far too rare.
 //!
 //! # Read next
-//! `reactor.rs`, `wheel.rs`, `remote.rs`, `timerfd.rs`.
+//! `reactor.rs`, `wheel.rs`, `pace.rs`, `remote.rs`, `timerfd.rs`.
 
+mod pace;
 pub(crate) mod reactor;
 pub(crate) mod remote;
 #[cfg(feature = "stealing")]
@@ -45,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Source;
 use mio::{Events, Token};
+use pace::{Pace, TOGETHER_NS};
 use reactor::{Direction, Edges, IoKey, Look, Reactor};
 use remote::Remote;
 pub(crate) use system::{SHORTAGES, files_max};
@@ -64,6 +66,8 @@ const BELL: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 const EVENTS_MAX: usize = 256;
+/// How late a timer is at most for our part, unless somebody asks for something else, or they are many (`pace.rs`).
+const RESOLUTION: Duration = Duration::from_micros(100);
 /// How long a busy loop goes without asking the system for events.
 const SYSTEM_TURN_EVERY_NS: u64 = 100_000;
 /// The clock is read every so many polls at most, ...
@@ -88,6 +92,7 @@ pub(crate) struct Driver {
     wheel: RefCell<Wheel>,
     pub(crate) clock: Clock,
     resolution_ns: u64,
+    pace: Pace,
     #[cfg(target_os = "linux")]
     timer_fd: timerfd::TimerFd,
     /// The time for which the timerfd is armed.
@@ -163,7 +168,7 @@ impl Slot {
         &'static self,
         local: &'static Local,
         paused: bool,
-        resolution: Duration,
+        resolution: Option<Duration>,
         limits: Limits,
         is_busy_outside: Box<dyn Fn() -> bool>,
     ) -> io::Result<(Rc<Driver>, Arc<dyn Doorbell>)> {
@@ -182,7 +187,8 @@ impl Slot {
             reactor: RefCell::new(Reactor::default()),
             wheel: RefCell::new(Wheel::new()),
             clock: Clock::new(paused),
-            resolution_ns: clock::nanos(resolution),
+            resolution_ns: clock::nanos(resolution.unwrap_or(RESOLUTION)),
+            pace: Pace::new(resolution.is_some()),
             armed_at_ns: Cell::new(None),
             last_look_ns: Cell::new(0),
             last_system_turn_ns: Cell::new(0),
@@ -415,10 +421,15 @@ impl Driver {
         }
         let tick = if now_ns == u64::MAX { u64::MAX } else { now_ns / self.resolution_ns };
         self.wheel().advance(tick);
+        let mut fired = 0;
         loop {
             let due = self.wheel().pop_due();
             let Some(waker) = due else { break };
             wake_quietly(waker);
+            fired += 1;
+        }
+        if fired > 0 {
+            self.pace.note(now_ns, fired);
         }
     }
 
@@ -580,6 +591,9 @@ impl Driver {
                     return None;
                 }
                 left_ns = deadline_ns - now_ns;
+                if left_ns < TOGETHER_NS && self.pace.is_dense(now_ns) {
+                    return Some(Some(Duration::from_nanos(TOGETHER_NS)));
+                }
                 self.timeout_until(Some(deadline_ns), now_ns)
             }
         };
@@ -614,6 +628,7 @@ impl Driver {
     /// Gives back what a burst has left, before a wait that may be long. Cheap when there is nothing, and rare when not:
     /// whoever is woken at once and waits again has not been idle. If it is too early, after how long it is not.
     fn trim(&self) -> Option<Duration> {
+        self.local.is_trim_asked.set(false);
         self.local.cache.trim(CACHE_BYTES_IDLE);
         self.local.table.take_returned(self.home);
         let given_back = self.local.cache.given_back();

@@ -22,6 +22,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pace::TOGETHER_NS;
 use super::{Bell, Driver, POLLS_MAX, with};
 use crate::clock;
 use crate::scheduler::inbox::Doorbell;
@@ -51,7 +52,7 @@ impl Driver {
         }
     }
 
-    /// Waits at most so long, and dispatches what came.
+    /// Waits at most so long, and dispatches what came. Nobody need hurry a wait for timers that fire together.
     fn sit(&self, at_most: Option<Duration>) {
         // Memory goes back when all sleep, and not in the few moments of a lookout.
         let Some(timeout) = self.timeout(at_most.is_none()) else { return };
@@ -59,10 +60,11 @@ impl Driver {
             (Some(timeout), Some(at_most)) => Some(timeout.min(at_most)),
             (timeout, at_most) => timeout.or(at_most),
         };
-        let next = self.wheel().next().unwrap_or(u64::MAX);
-        let until = at_most.map_or(u64::MAX, |at_most| {
-            self.tick_of(self.clock.elapsed_ns().saturating_add(clock::nanos(at_most)))
-        });
+        let now_ns = self.clock.elapsed_ns();
+        let is_together = timeout == Some(Duration::from_nanos(TOGETHER_NS)) && self.pace.is_dense(now_ns);
+        let next = if is_together { 0 } else { self.wheel().next().unwrap_or(u64::MAX) };
+        let until =
+            at_most.map_or(u64::MAX, |at_most| self.tick_of(now_ns.saturating_add(clock::nanos(at_most))));
         self.seat.until_tick.set(Some(next.min(until)));
         self.wait(timeout);
         self.seat.until_tick.set(None);
@@ -73,17 +75,18 @@ impl Driver {
 pub(crate) struct Shared;
 
 impl TeamPark for Shared {
-    fn turn(&self) -> u32 {
+    fn turn(&self) -> (u32, u64) {
         let turn = |driver: &Driver| {
             // Also for a turn: wakers of others run in it, and another worker may come to look meanwhile.
             if driver.seat.is_taken.replace(true) {
-                return driver.look_at_clock(driver.clock.elapsed_ns());
+                let now_ns = driver.clock.elapsed_ns();
+                return (driver.look_at_clock(now_ns), now_ns);
             }
             let polls = driver.turn();
             driver.seat.is_taken.set(false);
-            polls
+            (polls, driver.last_look_ns.get())
         };
-        with(turn).unwrap_or(POLLS_MAX)
+        with(turn).unwrap_or((POLLS_MAX, 0))
     }
 
     fn try_sit(&self) -> bool {

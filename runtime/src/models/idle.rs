@@ -9,14 +9,14 @@
 //! `idle_forgets_to_leave` (a sleeper that is still counted as a searcher), `idle_never_last` (who found something wakes
 //! nobody), `idle_counts_twice` (a notified worker counts itself again), `idle_stays_listed` (a time-out that leaves the
 //! worker in the list), `idle_stop_plain` (a stop that only looks whether somebody sleeps), `idle_no_lookout` (all sleep
-//! without a bound), `idle_trusts_its_look` (the last searcher wakes nobody if it sees nothing, though there is no lookout).
+//! without a bound), `idle_takes_over_twice` (a lookout relieved, and still counted), `idle_trusts_its_look` (the last searcher wakes nobody if it sees nothing, though there is no lookout).
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use super::{model, model_of_many_steps, model_of_three};
-use crate::scheduler::idle::{Idle, Sleep};
+use crate::scheduler::idle::{Bed, Idle, Sleep};
 
 /// A queue whose length is looked at first, and without an order.
 struct Queue {
@@ -146,6 +146,7 @@ impl Rig {
 struct Worker {
     rig: Arc<Rig>,
     number: usize,
+    bed: Bed,
     searches: bool,
     /// How many of its waits still end at once, as if the time were up.
     time_outs: usize,
@@ -155,7 +156,7 @@ struct Worker {
 
 impl Worker {
     fn new(rig: &Arc<Rig>, number: usize) -> Self {
-        Self { rig: rig.clone(), number, searches: false, time_outs: 0, notified: 0 }
+        Self { rig: rig.clone(), number, bed: Bed::default(), searches: false, time_outs: 0, notified: 0 }
     }
 
     /// The next item, or `None` at the stop; it does not search after that.
@@ -175,7 +176,7 @@ impl Worker {
                 self.searches = true;
                 continue;
             }
-            let sleep = rig.idle.prepare_sleep(self.number, self.searches);
+            let sleep = rig.idle.prepare_sleep(self.number, self.searches, self.bed);
             if !rig.stop.load(Ordering::Relaxed) && rig.injector.is_empty() && rig.ring.is_empty() {
                 if self.time_outs > 0 {
                     self.time_outs -= 1;
@@ -354,16 +355,39 @@ fn loom_a_long_poll_strands_nothing() {
 }
 
 #[test]
+fn loom_a_lookout_is_relieved_while_it_wakes_up() {
+    // [IDLE-2] [IDLE-4]: one looks out from the driver, and another takes over or finds it gone; a long poll strands nothing.
+    model_of_three(|| {
+        let rig = Rig::new(3);
+        assert_eq!(rig.idle.prepare_sleep(1, false, Bed { sits: true, lingers: false }), Sleep::Short);
+        let other = thread::spawn({
+            let rig = rig.clone();
+            move || {
+                assert_eq!(Worker::new(&rig, 2).next(), Some(7));
+                rig.run_beside(2);
+            }
+        });
+        assert!(!rig.idle.wake_up(1), "nobody rings it");
+        rig.ring(rig.idle.end_search(|| false));
+        rig.push_to_own_ring(7);
+        rig.parkers[2].let_time_pass();
+        rig.run_beside(2);
+        other.join().unwrap();
+        rig.assert_all_are_awake();
+    });
+}
+
+#[test]
 fn loom_a_long_poll_strands_nothing_when_the_searcher_finds_another_thing() {
     // [IDLE-4]: who pushed relies on a searcher that does not see it and is busy from then on.
     model_of_three(|| {
         let rig = Rig::new(3);
         // All sleep, so that there is no lookout; then the first is busy, and another is rung.
         for number in [0, 1, 2] {
-            let _sleep = rig.idle.prepare_sleep(number, false);
+            let _sleep = rig.idle.prepare_sleep(number, false, Bed::default());
         }
         rig.idle.wake_up(0);
-        assert_eq!(rig.idle.prepare_sleep(0, true), Sleep::Long);
+        assert_eq!(rig.idle.prepare_sleep(0, true, Bed::default()), Sleep::Long);
         assert_eq!(rig.idle.notify(), Some(0));
         assert!(rig.idle.wake_up(0));
         assert_eq!(rig.idle.end_search(|| false), None, "who is alone needs no lookout");

@@ -43,8 +43,8 @@ impl Driver {
 }
 
 impl TeamPark for Driver {
-    fn turn(&self) -> u32 {
-        2
+    fn turn(&self) -> (u32, u64) {
+        (2, 0)
     }
 
     fn now_ns(&self) -> u64 {

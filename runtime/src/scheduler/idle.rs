@@ -40,13 +40,18 @@
 //!    see a worker that goes to sleep, and that worker's look too early to see the push. Nothing is lost, since the ring's
 //!    owner runs what is in it; but if it polls something long first, and nobody else looks, then that stands still beside
 //!    sleeping workers. So one of them is the *lookout*, which sleeps for [`LOOKOUT_WAIT`] at most, and looks again. A lookout
-//!    is not needed while all sleep, and then there is none: an idle process has no timer.
+//!    is not needed while all sleep, and before long there is none then: an idle process has no timer.
 //!
 //! That there always is who looks, by induction: a worker becomes the lookout when it goes to sleep, somebody is awake, and
 //! there is none. It is the last to be rung. When it wakes by itself it searches. Does it find nothing, it is the lookout
 //! again. Does it find something, the last searcher rings another in its place, to which the same applies; but not if
 //! that searcher is the only one awake, since then all others were asleep before its last change of the word, so that its own
 //! looks see them, and it rings one with its next push. In the same way the first to wake when all slept sees all of them.
+//!
+//! Who is the lookout matters for what it costs. The worker in the driver is the first to be busy when something happens, and
+//! would have to ring another in its place; so one that sleeps elsewhere takes the role over from it. And a lookout that is rung
+//! again as soon as it has gone to sleep for long, as by a timer each millisecond, *lingers*: it stays the lookout for some
+//! rounds while all sleep, so that nobody has to ring it.
 //!
 //! # Bounds
 //! At most half of the workers begin to search at once, rounded up: more find nothing but each other. Those that wake come
@@ -110,6 +115,15 @@ pub(crate) enum Sleep {
     Short,
     /// Until it is rung.
     Long,
+}
+
+/// Where a worker sleeps, and how readily it is the lookout.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bed {
+    /// In the driver.
+    pub(crate) sits: bool,
+    /// It is the lookout also when it is the last to go to sleep.
+    pub(crate) lingers: bool,
 }
 
 /// Who searches and who sleeps, of a fixed number of workers.
@@ -209,15 +223,18 @@ impl Idle {
 
     /// A worker is about to sleep; it no longer searches, if it did. It must look at everything once more, the stop too, and
     /// then either wait as it is told here, or not; both ways it calls [`wake_up`](Self::wake_up) after that.
-    pub(crate) fn prepare_sleep(&self, worker: usize, was_searching: bool) -> Sleep {
+    pub(crate) fn prepare_sleep(&self, worker: usize, was_searching: bool, bed: Bed) -> Sleep {
         let mut sleepers = self.lock();
-        let role = if sleepers.lookout.is_some()
-            || sleepers.count() + 1 == self.workers as usize
-            || seeded("idle_no_lookout")
-        {
-            Role::Sleeper
+        let takes_over = !bed.sits && sleepers.lookout.is_some_and(|(_, sits)| sits);
+        if takes_over {
+            sleepers.relieve_lookout();
+        }
+        let is_last = sleepers.count() + 1 == self.workers as usize;
+        let is_wanted = sleepers.lookout.is_none() && (takes_over || !is_last || bed.lingers);
+        let role = if is_wanted && !seeded("idle_no_lookout") {
+            Role::Lookout { sits: bed.sits }
         } else {
-            Role::Lookout
+            Role::Sleeper
         };
         sleepers.push(worker, role);
         let searcher = if was_searching && !seeded("idle_forgets_to_leave") { SEARCHER } else { 0 };
@@ -225,10 +242,12 @@ impl Idle {
         // not find this worker asleep, or found it searching [IDLE-1]. One step for both halves: between two, who pushes
         // would find neither a searcher nor a sleeper, or rely on a searcher that has looked for the last time.
         let ordering = if seeded("idle_sleep_plain") { Ordering::Relaxed } else { Ordering::AcqRel };
-        let before = Word(self.word.fetch_add(role.unit().wrapping_sub(searcher), ordering));
+        let looked_out = if takes_over && !seeded("idle_takes_over_twice") { LOOKOUT } else { 0 };
+        let step = role.unit().wrapping_sub(looked_out).wrapping_sub(searcher);
+        let before = Word(self.word.fetch_add(step, ordering));
         debug_assert!(before.searching() >= searcher, "[IDLE-3]");
         match role {
-            Role::Lookout => Sleep::Short,
+            Role::Lookout { .. } => Sleep::Short,
             Role::Sleeper => Sleep::Long,
         }
     }
@@ -337,7 +356,10 @@ impl Word {
 #[derive(Clone, Copy)]
 enum Role {
     Sleeper,
-    Lookout,
+    Lookout {
+        /// In the driver.
+        sits: bool,
+    },
 }
 
 impl Role {
@@ -345,7 +367,7 @@ impl Role {
     fn unit(self) -> u32 {
         match self {
             Role::Sleeper => SLEEPER,
-            Role::Lookout => SLEEPER + LOOKOUT,
+            Role::Lookout { .. } => SLEEPER + LOOKOUT,
         }
     }
 }
@@ -353,7 +375,8 @@ impl Role {
 /// The sleepers by number: the lookout, and the others in the order in which they went to sleep.
 struct Sleepers {
     long: Vec<usize>,
-    lookout: Option<usize>,
+    /// And whether it is in the driver.
+    lookout: Option<(usize, bool)>,
 }
 
 impl Sleepers {
@@ -362,26 +385,33 @@ impl Sleepers {
     }
 
     fn push(&mut self, worker: usize, role: Role) {
-        debug_assert!(
-            self.lookout != Some(worker) && !self.long.contains(&worker),
-            "{worker} sleeps already"
-        );
+        debug_assert!(!self.looks_out(worker) && !self.long.contains(&worker), "{worker} sleeps already");
         match role {
             Role::Sleeper => self.long.push(worker),
-            Role::Lookout => self.lookout = Some(worker),
+            Role::Lookout { sits } => self.lookout = Some((worker, sits)),
+        }
+    }
+
+    fn looks_out(&self, worker: usize) -> bool {
+        self.lookout.is_some_and(|(lookout, _)| lookout == worker)
+    }
+
+    /// The lookout sleeps on without the role, for as long as it was to; the first to have gone to sleep, as who sits mostly is.
+    fn relieve_lookout(&mut self) {
+        if let Some((worker, _)) = self.lookout.take() {
+            self.long.insert(0, worker);
         }
     }
 
     /// The one to ring.
     fn pop(&mut self) -> Option<(usize, Role)> {
         let sleeper = self.long.pop().map(|worker| (worker, Role::Sleeper));
-        sleeper.or_else(|| self.lookout.take().map(|worker| (worker, Role::Lookout)))
+        sleeper.or_else(|| self.lookout.take().map(|(worker, sits)| (worker, Role::Lookout { sits })))
     }
 
     fn remove(&mut self, worker: usize) -> Option<Role> {
-        if self.lookout == Some(worker) {
-            self.lookout = None;
-            return Some(Role::Lookout);
+        if let Some((_, sits)) = self.lookout.take_if(|(lookout, _)| *lookout == worker) {
+            return Some(Role::Lookout { sits });
         }
         let at = self.long.iter().position(|&other| other == worker)?;
         self.long.remove(at);
@@ -410,11 +440,12 @@ mod tests {
     struct Model {
         states: Vec<State>,
         slept: Vec<usize>,
+        sits: Vec<bool>,
     }
 
     impl Model {
         fn new(workers: usize) -> Self {
-            Model { states: vec![State::Awake; workers], slept: Vec::new() }
+            Model { states: vec![State::Awake; workers], slept: Vec::new(), sits: vec![false; workers] }
         }
 
         fn count(&self, of: &[State]) -> usize {
@@ -433,11 +464,20 @@ mod tests {
             self.count(&[State::Short]) > 0
         }
 
-        fn sleep(&mut self, worker: usize) -> Sleep {
+        fn sleep(&mut self, worker: usize, bed: Bed) -> Sleep {
             let all = self.asleep() + 1 == self.states.len();
-            let short = !all && !self.has_lookout();
+            let lookout = self.states.iter().position(|&state| state == State::Short);
+            let relieved = lookout.filter(|&other| !bed.sits && self.sits[other]);
+            if let Some(other) = relieved {
+                // It counts as having gone to sleep first.
+                self.states[other] = State::Long;
+                self.slept.retain(|&one| one != other);
+                self.slept.insert(0, other);
+            }
+            let short = relieved.is_some() || lookout.is_none() && (!all || bed.lingers);
             self.states[worker] = if short { State::Short } else { State::Long };
             self.slept.push(worker);
+            self.sits[worker] = bed.sits;
             if short { Sleep::Short } else { Sleep::Long }
         }
 
@@ -499,7 +539,8 @@ mod tests {
                     }
                     (5..12, State::Searching) | (6..12, State::Awake) => {
                         let was_searching = model.states[worker] == State::Searching;
-                        prop_assert_eq!(idle.prepare_sleep(worker, was_searching), model.sleep(worker));
+                        let bed = Bed { sits: flag, lingers: which.index(3) == 0 };
+                        prop_assert_eq!(idle.prepare_sleep(worker, was_searching, bed), model.sleep(worker, bed));
                     }
                     (3..7, State::Short | State::Long) => {
                         prop_assert!(!idle.wake_up(worker));
@@ -530,18 +571,47 @@ mod tests {
     #[test]
     fn as_many_workers_as_there_may_be_have_room_in_the_word() {
         let all = WORKERS_MAX as u32;
-        let asleep = Word((all - 1) * Role::Sleeper.unit() + Role::Lookout.unit());
+        let asleep = Word((all - 1) * Role::Sleeper.unit() + Role::Lookout { sits: false }.unit());
         assert_eq!((asleep.asleep(), asleep.searching(), asleep.has_lookout()), (all, 0, true));
         let searching = Word(all * SEARCHER);
         assert_eq!((searching.asleep(), searching.searching(), searching.has_lookout()), (0, all, false));
     }
 
+    const BED: Bed = Bed { sits: false, lingers: false };
+
+    #[test]
+    fn who_sleeps_elsewhere_takes_over_from_who_sits() {
+        let idle = Idle::new(3);
+        assert_eq!(idle.prepare_sleep(0, false, Bed { sits: true, lingers: false }), Sleep::Short);
+        assert_eq!(idle.prepare_sleep(1, false, BED), Sleep::Short);
+        assert!(!idle.wake_up(0), "its time was up, or something happened");
+        assert_eq!(idle.end_search(|| false), None, "there is a lookout still");
+        assert_eq!(idle.notify_cheaply(false), None);
+    }
+
+    #[test]
+    fn who_lingers_is_the_lookout_while_all_sleep() {
+        let idle = Idle::new(2);
+        assert_eq!(idle.prepare_sleep(0, false, Bed { sits: true, lingers: false }), Sleep::Short);
+        assert!(!idle.wake_up(0));
+        assert_eq!(idle.prepare_sleep(0, true, Bed { sits: true, lingers: false }), Sleep::Short);
+        assert_eq!(
+            idle.prepare_sleep(1, false, Bed { sits: false, lingers: true }),
+            Sleep::Short,
+            "it takes over"
+        );
+        assert!(!idle.wake_up(1));
+        assert_eq!(idle.prepare_sleep(1, true, Bed { sits: false, lingers: true }), Sleep::Short);
+        assert!(!idle.wake_up(1));
+        assert_eq!(idle.prepare_sleep(1, true, BED), Sleep::Long, "all sleep, and none looks out");
+    }
+
     #[test]
     fn who_slept_last_is_rung_first_and_the_lookout_last() {
         let idle = Idle::new(5);
-        assert_eq!(idle.prepare_sleep(2, false), Sleep::Short);
-        assert_eq!(idle.prepare_sleep(0, false), Sleep::Long);
-        assert_eq!(idle.prepare_sleep(3, false), Sleep::Long);
+        assert_eq!(idle.prepare_sleep(2, false, BED), Sleep::Short);
+        assert_eq!(idle.prepare_sleep(0, false, BED), Sleep::Long);
+        assert_eq!(idle.prepare_sleep(3, false, BED), Sleep::Long);
         for expected in [3, 0, 2] {
             assert_eq!(idle.notify_cheaply(false), None, "there is a lookout");
             assert_eq!(idle.notify(), Some(expected));
@@ -557,7 +627,7 @@ mod tests {
     fn a_burst_wakes_one_after_the_other() {
         let idle = Idle::new(4);
         for worker in 0..3 {
-            let _sleep = idle.prepare_sleep(worker, false);
+            let _sleep = idle.prepare_sleep(worker, false, BED);
         }
         let mut rung = vec![idle.notify().expect("a sleeper")];
         while let Some(next) = idle.end_search(|| true) {
@@ -570,17 +640,17 @@ mod tests {
     fn an_event_that_wakes_an_idle_process_wakes_one_worker() {
         let idle = Idle::new(4);
         for worker in 0..4 {
-            let _sleep = idle.prepare_sleep(worker, false);
+            let _sleep = idle.prepare_sleep(worker, false, BED);
         }
         // The lookout's time is up; since all sleep, nobody looks out from then on.
         assert!(!idle.wake_up(0));
-        assert_eq!(idle.prepare_sleep(0, true), Sleep::Long);
+        assert_eq!(idle.prepare_sleep(0, true, BED), Sleep::Long);
         assert!(!idle.wake_up(3));
         assert_eq!(idle.end_search(|| false), None);
         // Its first push, without a lookout: one comes, and looks out from then on.
         let other = idle.notify_cheaply(false).expect("nobody looks out");
         assert!(idle.wake_up(other));
-        assert_eq!(idle.prepare_sleep(other, true), Sleep::Short);
+        assert_eq!(idle.prepare_sleep(other, true, BED), Sleep::Short);
         assert_eq!(idle.notify_cheaply(false), None);
         assert_eq!(idle.notify_cheaply(true), Some(2));
     }
@@ -590,7 +660,7 @@ mod tests {
         // [IDLE-4]
         let idle = Idle::new(3);
         for worker in [0, 1, 2] {
-            let _sleep = idle.prepare_sleep(worker, false);
+            let _sleep = idle.prepare_sleep(worker, false, BED);
         }
         assert!(!idle.wake_up(0) && !idle.wake_up(1));
         assert_eq!(idle.end_search(|| false), None, "another searches");

@@ -1,7 +1,7 @@
 //! Who is polled next, and when a thread sleeps.
 //!
 //! The single-threaded loop is `local.rs`; how other threads reach it is `inbox.rs`. The loop of a worker among others is
-//! `stealing.rs`, with its run queue `ring.rs`, and when it sleeps, `idle.rs`. None knows what a socket or a timer is: the
+//! `stealing.rs`, with its run queue `ring.rs`, when it sleeps, `idle.rs`, and whether it is worth it, `worth.rs`. None knows what a socket or a timer is: the
 //! [`Park`] trait stands between, or `TeamPark`. `watch.rs` tells which polls were long.
 
 #[cfg(feature = "stealing")]
@@ -13,6 +13,8 @@ pub(crate) mod ring;
 #[cfg(feature = "stealing")]
 pub(crate) mod stealing;
 pub(crate) mod watch;
+#[cfg(feature = "stealing")]
+pub(crate) mod worth;
 
 /// What a loop does when it has looked at its tasks: one turn of whatever brings events from outside.
 pub(crate) trait Park {
@@ -33,8 +35,8 @@ pub(crate) trait Park {
 /// As [`Park`], for several threads, of which one at a time waits; each call takes the key for itself.
 #[cfg(feature = "stealing")]
 pub(crate) trait TeamPark {
-    /// As [`Park::turn`]; nothing while somebody waits here.
-    fn turn(&self) -> u32;
+    /// As [`Park::turn`], and what the time is; nothing else while somebody waits here.
+    fn turn(&self) -> (u32, u64);
 
     /// The time by its clock.
     fn now_ns(&self) -> u64;

@@ -25,6 +25,8 @@
 //! - [STEAL-2] Who has found something to run sees to it that somebody is in the driver or looks out, if anybody sleeps, so that
 //!   sockets and timers are served while its polls last, and what it has in its ring: it may have been in the driver itself. It does
 //!   so after its search has ended, since before that it counts as who looks.
+//! - [STEAL-4] Who stands aside (`worth.rs`) sleeps with work in sight, so it does so as the lookout alone, for a millisecond at a
+//!   time, and only until it is rung or the others stand still; with an empty ring.
 //! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
 //!
 //! # Cost
@@ -39,11 +41,14 @@
 //! # Read next
 //! `idle.rs`, when a worker sleeps; `ring.rs`, what it steals from.
 
+use std::time::Duration;
+
 use super::TeamPark;
-use super::idle::{LOOKOUT_WAIT, Sleep};
+use super::idle::{Bed, LOOKOUT_WAIT, Sleep};
 use super::watch::Watch;
+use super::worth::{Count, Verdict, Worth};
 use crate::admission::Admission;
-use crate::sync::{park, park_timeout, seeded};
+use crate::sync::{IS_MODEL, park, park_timeout, seeded};
 use crate::task::shared::{self, Ended};
 use crate::task::team::{Seat, Team, Worker};
 use crate::task::{self, Header};
@@ -54,8 +59,14 @@ const INJECTOR_EVERY: u32 = 32;
 /// Every so many turns a worker that is never idle looks whether a sibling is stuck.
 const RELIEVE_EVERY: u32 = 64;
 
-/// So many tasks in the ring, looked at between two batches, are more than one worker's.
+/// So many tasks in the ring, looked at between two batches for so long, are more than one worker's: a sibling that is rung for
+/// less finds the ring empty.
 const BACKLOG: usize = 8;
+const BACKLOG_NS: u64 = if IS_MODEL { 0 } else { 50_000 };
+
+/// Who is rung so soon after it went to sleep for long lingers as the lookout for so many of its rounds.
+const LINGER_IF_RUNG_WITHIN_NS: u64 = 2_000_000;
+const LINGER_ROUNDS: u32 = if IS_MODEL { 2 } else { 10 };
 
 /// One worker's loop.
 pub(crate) struct Stealing<'a, P> {
@@ -69,6 +80,11 @@ pub(crate) struct Stealing<'a, P> {
     park: &'a P,
     /// What each sibling had taken from its ring in all, when this worker last went to sleep, or looked after that.
     seen: Box<[usize]>,
+    /// Since when its ring has been too full.
+    backlog_since_ns: Option<u64>,
+    /// For how many rounds more it lingers.
+    lingers: u32,
+    worth: Worth,
 }
 
 impl<'a, P: TeamPark> Stealing<'a, P> {
@@ -86,12 +102,15 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             long_ns: watch.threshold_ns(),
             park,
             seen: vec![usize::MAX; team.len()].into(),
+            backlog_since_ns: None,
+            lingers: 0,
+            worth: Worth::default(),
         })
     }
 
     /// Runs tasks until the team is told to stop.
     pub(crate) fn work(&mut self) {
-        let mut polls_max = self.park.turn();
+        let (mut polls_max, mut now_ns) = self.park.turn();
         let (mut tick, mut turns) = (0_u32, 0_u32);
         // Whether this worker counts as one that searches.
         let mut searches = false;
@@ -108,18 +127,19 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             let was_asked = self.take_inbox();
             if polls > 0 || was_asked {
                 self.found(&mut searches);
-                polls_max = self.park.turn();
-                let backlog = self.worker.backlog();
-                if backlog > 0 {
-                    // Few polls a batch: they are long, and one in the ring waits long.
-                    self.team.notify_cheaply(backlog >= BACKLOG || polls_max <= 2);
-                }
+                self.worker.count_polls(polls);
+                (polls_max, now_ns) = self.park.turn();
+                self.look_at_backlog(polls_max, now_ns);
                 turns = turns.wrapping_add(1);
                 if turns % RELIEVE_EVERY == 0 {
                     self.relieve();
                 }
+                if self.worth.is_due(now_ns) {
+                    searches = self.weigh(now_ns);
+                }
                 continue;
             }
+            self.backlog_since_ns = None;
             searches = searches || self.team.idle.0.begin_search();
             let stolen = if searches { self.worker.steal(self.number + 1, &self.seen) } else { None };
             match stolen {
@@ -128,12 +148,71 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                     self.run(next);
                 }
                 None => {
-                    self.sleep(searches);
+                    self.sleep(searches, now_ns);
                     searches = true;
                 }
             }
         }
         self.found(&mut searches);
+    }
+
+    /// Wakes a sibling for what its ring has held for long.
+    #[inline]
+    fn look_at_backlog(&mut self, polls_max: u32, now_ns: u64) {
+        let backlog = self.worker.backlog();
+        if backlog == 0 {
+            self.backlog_since_ns = None;
+            return;
+        }
+        // Few polls a batch: they are long, and one in the ring waits long.
+        let is_long = polls_max <= 2;
+        let since_ns = if backlog >= BACKLOG {
+            *self.backlog_since_ns.get_or_insert(now_ns)
+        } else {
+            self.backlog_since_ns = None;
+            u64::MAX
+        };
+        let has_lasted = now_ns.checked_sub(since_ns).is_some_and(|ns| ns >= BACKLOG_NS);
+        self.team.notify_cheaply(is_long || has_lasted && !self.team.is_aside());
+    }
+
+    fn count(&self, ns: u64) -> Count {
+        Count { ns, polls: self.team.polls() }
+    }
+
+    /// Stands aside, if all are faster without this worker; whether it searches after that.
+    #[cold]
+    fn weigh(&mut self, now_ns: u64) -> bool {
+        let awake = self.team.len() - self.team.idle.0.asleep();
+        let Verdict::Aside(rounds, each) = self.worth.judge(self.count(now_ns), awake) else { return false };
+        if !seeded("shuttle_aside_keeps_its_ring") {
+            self.worker.hand_over();
+        }
+        self.stand_aside(rounds, each)
+    }
+
+    /// Is the lookout for so many rounds of at most a lookout's wait, whatever there is to do, while its siblings go on; whether it searches after that.
+    fn stand_aside(&mut self, rounds: u32, each: Duration) -> bool {
+        let mut searches = false;
+        for _ in 0..rounds {
+            self.worker.note_siblings(&mut self.seen);
+            self.worth.sleep(self.count(self.park.now_ns()));
+            let before = self.team.polls();
+            let sleep = self.team.idle.0.prepare_sleep(self.number, searches, Bed::default());
+            // [STEAL-4]
+            if sleep == Sleep::Short && !self.team.is_stopping() {
+                self.team.stand_aside(true);
+                park_timeout(each);
+                self.team.stand_aside(false);
+            }
+            let was_rung = self.team.idle.0.wake_up(self.number);
+            searches = true;
+            self.worth.wake(self.count(self.park.now_ns()));
+            if was_rung || sleep == Sleep::Long || self.team.polls() == before {
+                break;
+            }
+        }
+        searches
     }
 
     /// Runs a task of a sibling that has run nothing since the last look, and takes half of its others.
@@ -159,7 +238,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     #[inline(always)]
     fn found(&self, searches: &mut bool) {
         if std::mem::take(searches) {
-            self.team.end_search();
+            self.team.end_search(self.number);
             if !seeded("shuttle_leaves_the_seat_quietly") {
                 // [STEAL-2]
                 self.team.see_to_lookout(self.worker.backlog() > 0);
@@ -209,11 +288,13 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     }
 
     /// Sleeps until there is something to do, or in short for as long as siblings run. It counts as searching after that.
-    fn sleep(&mut self, searches: bool) {
+    fn sleep(&mut self, searches: bool, now_ns: u64) {
         self.worker.note_siblings(&mut self.seen);
+        self.worth.sleep(self.count(now_ns));
         let sits = self.park.try_sit();
         self.worker.is_in_driver(sits);
-        let sleep = self.team.idle.0.prepare_sleep(self.number, searches);
+        let bed = Bed { sits, lingers: self.lingers > 0 };
+        let sleep = self.team.idle.0.prepare_sleep(self.number, searches, bed);
         let has_work = !seeded("shuttle_no_second_look") && self.team.has_work();
         if !has_work && !self.unstick() {
             let at_most = match sleep {
@@ -229,11 +310,20 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                 (false, None) => park(),
             }
         }
-        self.team.idle.0.wake_up(self.number);
+        let was_rung = self.team.idle.0.wake_up(self.number);
         if sits {
             self.worker.is_in_driver(false);
             self.park.leave();
         }
+        let woke_ns = self.park.now_ns();
+        self.worth.wake(self.count(woke_ns));
+        self.lingers = match sleep {
+            Sleep::Short => self.lingers.saturating_sub(1),
+            Sleep::Long if was_rung && woke_ns.saturating_sub(now_ns) < LINGER_IF_RUNG_WITHIN_NS => {
+                LINGER_ROUNDS
+            }
+            Sleep::Long => 0,
+        };
     }
 
     /// When all sleep, whether somebody was offered to run a child in its own place, and is ready now.

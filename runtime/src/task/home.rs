@@ -104,6 +104,8 @@ pub(crate) struct Local {
     pub(super) budget: Cell<u32>,
     /// The time at which the driver last looked at its clock, for notes of when something happened.
     pub(crate) now_ns: Cell<u64>,
+    /// Whether the driver was asked to look what memory is to go back, and has not yet.
+    pub(crate) is_trim_asked: Cell<bool>,
     pub(crate) sites: Sites,
     /// What the layers above keep for the owner of this home, one of a type.
     layers: RefCell<Vec<&'static dyn Any>>,
@@ -134,6 +136,7 @@ impl Home {
                 current: Cell::new(None),
                 budget: Cell::new(0),
                 now_ns: Cell::new(0),
+                is_trim_asked: Cell::new(false),
                 sites: Sites::new(),
                 layers: RefCell::new(Vec::new()),
             },

@@ -42,15 +42,15 @@ use std::cell::Cell as StdCell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::body::{CACHE_BYTES_IDLE, Cache};
+use super::body::{CACHE_BYTES_IDLE, CACHE_BYTES_MAX, Cache};
 use super::home::{Home, Local, current, set_current};
 use super::injector::Injector;
 use super::{Header, Place};
 use crate::scheduler::idle::Idle;
 use crate::scheduler::ring::{Apart, Ring};
 use crate::sync::{
-    AtomicBool, Cell, IS_MODEL, Mutex, MutexGuard, Ordering, Scope, SlotPtr, Thread, current_thread, lock,
-    scoped_local, seeded,
+    AtomicBool, AtomicUsize, Cell, IS_MODEL, Mutex, MutexGuard, Ordering, Scope, SlotPtr, Thread,
+    current_thread, lock, scoped_local, seeded,
 };
 
 /// How many tasks a worker's ring holds; what is more goes to the injector.
@@ -61,6 +61,8 @@ pub(crate) struct Team {
     home: &'static Home,
     workers: Box<[Worker]>,
     is_stopping: AtomicBool,
+    /// Whether the lookout is a worker that others are faster without.
+    is_aside: AtomicBool,
     /// Who holds it may touch the home's local half ([TEAM-1]).
     key: Apart<Mutex<()>>,
     injector: Apart<Injector>,
@@ -89,6 +91,8 @@ pub(crate) struct Worker {
     thread: Mutex<Option<Thread>>,
     /// Whether it sleeps in the driver, so that the doorbell wakes it. Written before it is known to sleep.
     is_in_driver: AtomicBool,
+    /// How many polls it has done, told now and then.
+    polls: Apart<AtomicUsize>,
 }
 
 // SAFETY: [TEAM-2] the cells are the sitting thread's alone; the rest is Sync by itself.
@@ -118,6 +122,7 @@ impl Worker {
             outer: StdCell::new(None),
             thread: Mutex::new(None),
             is_in_driver: AtomicBool::new(false),
+            polls: Apart(AtomicUsize::new(0)),
         }
     }
 
@@ -178,7 +183,23 @@ impl Worker {
         if ring.push(NonNull::from(task)).is_err() {
             team.injector.0.push_all(std::iter::once(task));
         }
-        team.notify();
+        // This worker looks there itself, as into its ring; and rings another when its backlog has lasted.
+        team.notify_cheaply(false);
+    }
+
+    /// Leaves all that is in its ring to others.
+    pub(crate) fn hand_over(&self) {
+        while let Some(task) = self.pop() {
+            self.team().injector.0.push_all(std::iter::once(task));
+        }
+    }
+
+    /// So many polls more.
+    #[inline]
+    pub(crate) fn count_polls(&self, polls: u32) {
+        // Ordering: Relaxed, and no addition in one: this thread alone writes it, for statistics.
+        let before = self.polls.0.load(Ordering::Relaxed);
+        self.polls.0.store(before.wrapping_add(polls as usize), Ordering::Relaxed);
     }
 
     /// The next task of its own.
@@ -257,15 +278,28 @@ impl Worker {
 
     /// Gives free memory back before a long sleep.
     pub(crate) fn trim(&self) {
-        if self.cache.bytes() <= CACHE_BYTES_IDLE {
-            return;
-        }
         self.cache.trim(CACHE_BYTES_IDLE);
-        let _inside = enter();
-        if let Some((_, local)) = current() {
-            local.cache.note_given_back(self.cache.given_back());
+        // Ordering: Relaxed; what is returned later is seen to by who goes to sleep later.
+        let is_returned = !self.team().returned.0.load(Ordering::Relaxed).is_null();
+        if is_returned || self.cache.given_back() > 0 {
+            self.see_to_memory();
         }
-        self.cache.forget_given_back();
+    }
+
+    /// Has who sleeps in the driver look whether memory is to go back to the system, when this worker has given back a lot.
+    fn see_to_memory(&self) {
+        {
+            let _inside = enter();
+            let Some((home, local)) = current() else { return };
+            local.cache.note_given_back(self.cache.given_back());
+            self.cache.forget_given_back();
+            local.table.take_returned(home);
+            let is_a_lot = local.cache.given_back() >= CACHE_BYTES_MAX || local.table.is_worth_a_trim();
+            if !is_a_lot || local.is_trim_asked.replace(true) {
+                return;
+            }
+        }
+        self.home.shared.inbox.ring_sleeper();
     }
 
     /// Says, before it sleeps, what will wake it; and when it has left the driver.
@@ -297,6 +331,7 @@ impl Team {
             home,
             workers: (0..workers).map(|number| Worker::new(home, Some(number))).collect(),
             is_stopping: AtomicBool::new(false),
+            is_aside: AtomicBool::new(false),
             key: Apart(Mutex::new(())),
             injector: Apart(Injector::new()),
             idle: Apart(Idle::new(workers)),
@@ -369,19 +404,43 @@ impl Team {
         }
     }
 
-    /// Who searched has found something.
-    pub(crate) fn end_search(&self) {
-        if let Some(number) = self.idle.0.end_search(|| self.has_work()) {
+    /// The worker of this number searched and has found something.
+    pub(crate) fn end_search(&self, number: usize) {
+        if let Some(number) = self.idle.0.end_search(|| self.has_work_besides(Some(number))) {
             self.workers[number].ring_bell();
         }
     }
 
     /// Whether anything stands where a worker would find it that looks now; what a sibling alone has to run is its own.
     pub(crate) fn has_work(&self) -> bool {
+        self.has_work_besides(None)
+    }
+
+    /// As [`has_work`](Self::has_work), without what is in the ring of one of them: it runs that itself, and when it lasts it rings.
+    fn has_work_besides(&self, number: Option<usize>) -> bool {
         self.injector.0.len() > 0
             || !self.is_quiet()
             || self.is_stopping()
-            || self.workers.iter().any(|worker| worker.backlog() > 1)
+            || self.workers.iter().any(|worker| worker.number != number && worker.backlog() > 1)
+    }
+
+    /// How many polls all workers have done, about.
+    pub(crate) fn polls(&self) -> usize {
+        // Ordering: Relaxed; a statistic.
+        let polls = self.workers.iter().map(|worker| worker.polls.0.load(Ordering::Relaxed));
+        polls.fold(0, usize::wrapping_add)
+    }
+
+    /// One worker more, or fewer, stands aside.
+    pub(crate) fn stand_aside(&self, is_aside: bool) {
+        // Ordering: Relaxed; a hint.
+        self.is_aside.store(is_aside, Ordering::Relaxed);
+    }
+
+    /// Whether a worker stands aside, so that no other is asked for.
+    pub(crate) fn is_aside(&self) -> bool {
+        // Ordering: Relaxed; a hint.
+        self.is_aside.load(Ordering::Relaxed)
     }
 
     /// Whether no other thread has asked for anything.
@@ -518,6 +577,10 @@ impl Drop for Seat {
         let worker = self.worker;
         worker.current.set(None);
         worker.cache.trim(0);
+        if worker.number.is_none() {
+            // The workers may all have gone to sleep before it took the last outputs.
+            worker.see_to_memory();
+        }
         worker.outer.set(None);
         *lock(&worker.thread) = None;
         set_current(self.before);

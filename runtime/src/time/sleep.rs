@@ -12,9 +12,9 @@ use crate::{driver, task};
 
 /// Waits for `duration`, by the runtime's clock.
 ///
-/// It is never early, and late by at most the timer resolution (100 µs unless `Builder::timer_resolution` says otherwise)
-/// and what the system and the other tasks add. A duration that no
-/// clock can hold is thirty years.
+/// It is never early, and late by at most the timer resolution and what the system and the other tasks add. The resolution is
+/// 100 µs, or 1 ms while many timers fire, unless [`Builder::timer_resolution`](crate::Builder::timer_resolution) says otherwise.
+/// A duration that no clock can hold is thirty years.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

@@ -10,7 +10,7 @@ use super::{BATCH, Batch, Chooser, Progress, polls, shutdown, storm, stuck, task
 use crate::sync::{SEEDED, current_thread, park};
 
 /// Each with a harness that catches it.
-const BUGS: [(&str, fn()); 12] = [
+const BUGS: [(&str, fn()); 13] = [
     ("desk_recycles_at_once", storm::storms),
     ("idle_counts_twice", tasks::ring_of_tasks),
     ("idle_forgets_to_leave", tasks::ring_of_tasks),
@@ -22,6 +22,7 @@ const BUGS: [(&str, fn()); 12] = [
     ("shuttle_guest_leaves_quietly", stuck::trees),
     ("shuttle_leaves_the_seat_quietly", polls::long_polls),
     ("shuttle_no_second_look", storm::storms),
+    ("shuttle_aside_keeps_its_ring", storm::storms),
     ("shuttle_overflow_forgets_one", stuck::trees),
 ];
 
