@@ -36,6 +36,7 @@ mod criteria;
 #[cfg(target_os = "linux")]
 pub mod echo;
 mod figure;
+pub mod instructions;
 #[cfg(target_os = "linux")]
 pub mod memory;
 mod program;
