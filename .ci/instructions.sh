@@ -55,7 +55,8 @@ for workload in "${workloads[@]}"; do
     fi
     verdict=$(awk -v now="$now" -v before="$before" -v most=$percent_max 'BEGIN {
         more = (now / before - 1) * 100
-        printf "%+.1f %%%s", more, more > most ? ", FAILED" : more < -most ? ", less: --write takes it in" : ""
+        note = (more > most) ? ", FAILED" : (more < -most) ? ", less: --write takes it in" : ""
+        printf "%+.1f %%%s", more, note
     }')
     echo "instructions: $workload: $now an operation, $before known: $verdict"
     if [[ $verdict == *FAILED && -z $write ]]; then failed=1; fi

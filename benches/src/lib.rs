@@ -7,6 +7,8 @@
 //! cargo bench -p benches --features peers --bench fanout                one question
 //! cargo bench -p benches --features peers --bench compare -- --quick    one table with all bars, in half a minute
 //! cargo bench -p benches --features peers,stealing --bench stealing     the same for two worker threads
+//! cargo run --release -p benches --features peers --bin echo            requests over TCP, beside a bare epoll loop
+//! cargo run --release -p benches --features peers --bin memory -- all   what a task takes of memory, in each state
 //! ```
 //!
 //! # Problem
@@ -36,6 +38,7 @@ mod criteria;
 #[cfg(target_os = "linux")]
 pub mod echo;
 mod figure;
+pub mod instructions;
 #[cfg(target_os = "linux")]
 pub mod memory;
 mod program;

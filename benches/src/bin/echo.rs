@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! cargo run --release -p benches --features peers --bin echo -- [--quick] [--rounds N] [--ms N] [--connections N,N,..]
-//!                                                               [--growth N,N,..] [--requests N] [--only NAME]
+//!                                                               [--growth N,N,..] [--requests N] [--only NAME,NAME,..]
 //! ```
 //!
 //! # Rules
 //! Those of `echo.rs`. A round asks every server once at each number of connections, so that all of them meet the same
-//! machine; a figure is the median of its rounds.
+//! machine; a figure is the median of its rounds, which are many and short, since whoever else uses one of the two cores
+//! for a moment spoils what is measured in it.
 //!
 //! System calls are counted in runs of their own, twice. By perf, which leaves the server as fast as it is. And by
 //! `strace -c -f`, which knows their names, but stops the server twice a call: a server so slow is never out of work, so it
@@ -51,7 +52,7 @@ mod linux {
         /// Connections at which system calls are counted, and over how many requests.
         traced: Vec<usize>,
         traced_requests: u64,
-        only: Option<String>,
+        only: Option<Vec<String>>,
     }
 
     fn options(arguments: &[String]) -> Options {
@@ -71,14 +72,14 @@ mod linux {
         let connections = numbers("--connections", &[1, 50, 500]);
         let growth: &[usize] = if quick { &[1, 100, 1_000] } else { &[1, 10, 100, 1_000, 5_000] };
         Options {
-            rounds: number("--rounds", if quick { 3 } else { 5 }) as usize,
-            window: Duration::from_millis(number("--ms", if quick { 60 } else { 500 })),
+            rounds: number("--rounds", if quick { 3 } else { 15 }) as usize,
+            window: Duration::from_millis(number("--ms", if quick { 60 } else { 150 })),
             growth: numbers("--growth", growth),
-            growth_rounds: if quick { 1 } else { 3 },
+            growth_rounds: if quick { 1 } else { 5 },
             traced: connections.clone(),
             traced_requests: number("--requests", if quick { 2_000 } else { 10_000 }),
             connections,
-            only: value("--only").map(str::to_owned),
+            only: value("--only").map(|text| text.split(',').map(str::to_owned).collect()),
         }
     }
 
@@ -92,7 +93,9 @@ mod linux {
         more_files()?;
 
         let mut servers = Vec::new();
-        for name in names().filter(|name| options.only.as_deref().is_none_or(|only| only == *name)) {
+        let asked =
+            |name: &str| options.only.as_ref().is_none_or(|only| only.iter().any(|known| known == name));
+        for name in names().filter(|name| asked(name)) {
             match Server::start(name) {
                 Ok(server) => servers.push((name, server)),
                 Err(error) => Figure::cannot("echo", "requests", name, error).print(),

@@ -1,11 +1,11 @@
 //! A workload for callgrind, which counts its instructions: `.ci/instructions.sh`.
 //!
-//! `instructions WORKLOAD OPERATIONS`: one run of anteroom's first row, in a process of its own. What starting and building
-//! take is in it too, so the script takes the difference of two lengths.
+//! `instructions WORKLOAD OPERATIONS`: one run, in a process of its own. What starting and building take is in it too, so the
+//! script takes the difference of two lengths.
 
 use std::env;
 
-use benches::{Workload, rows};
+use benches::{Workload, instructions};
 
 fn main() {
     let usage = "instructions spawn_join|yield|ping_pong|fanout OPERATIONS";
@@ -18,5 +18,5 @@ fn main() {
         _ => panic!("{usage}"),
     };
     let operations = arguments.next().expect(usage).parse().expect(usage);
-    rows(workload)[0].run(operations);
+    instructions::run(workload, operations);
 }

@@ -220,7 +220,7 @@ fn link_boxed(left: u64, end: Arc<Signal>) -> Pin<Box<dyn Future<Output = ()> + 
     })
 }
 
-async fn spawn_all(jobs: u64) {
+pub(crate) async fn spawn_all(jobs: u64) {
     for number in 0..jobs {
         drop(spawn(job(number)).await.unwrap());
     }
