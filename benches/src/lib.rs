@@ -5,7 +5,7 @@
 //! cargo bench -p benches                                                anteroom alone
 //! cargo bench -p benches --features peers                               beside tokio, smol, monoio, compio and glommio
 //! cargo bench -p benches --features peers --bench fanout                one question
-//! cargo bench -p benches --features peers --bench compare -- --quick    one table with all bars, in half a minute
+//! cargo bench -p benches --features peers --bench compare -- --quick    tasks of one thread and their bars, in two minutes
 //! cargo bench -p benches --features peers,stealing --bench stealing     the same for two worker threads
 //! cargo run --release -p benches --features peers --bin echo            requests over TCP, beside a bare epoll loop
 //! cargo run --release -p benches --features peers --bin memory -- all   what a task takes of memory, in each state
