@@ -204,8 +204,8 @@ impl Idle {
     }
 
     /// A searcher has found something, and is awake from here: the worker to ring, so that others search on. If it was the
-    /// last, `more` is asked whether there is anything besides what it has taken: in the injector, in the others' rings and
-    /// in its own, since while it searched its own pushes rang nobody.
+    /// last, `more` is asked whether there is anything besides what it has taken: in the injector and in the others' rings. What it
+    /// has pushed to its own meanwhile rang nobody: it looks itself, by [`notify_cheaply`](Self::notify_cheaply), after this.
     #[must_use = "who is named here and not rung sleeps on"]
     pub(crate) fn end_search(&self, more: impl FnOnce() -> bool) -> Option<usize> {
         // Ordering: AcqRel. Acquire pairs with the Release in `notify`, so that `more` sees what was pushed by those who relied

@@ -26,7 +26,7 @@
 //!   sockets and timers are served while its polls last, and what it has in its ring: it may have been in the driver itself. It does
 //!   so after its search has ended, since before that it counts as who looks.
 //! - [STEAL-4] Who stands aside (`worth.rs`) sleeps with work in sight, so it does so as the lookout alone, for a millisecond at a
-//!   time, and only until it is rung or the others stand still; with an empty ring.
+//!   time, and only until it is rung, or one of the others stands still; with an empty ring.
 //! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
 //!
 //! # Cost
@@ -148,7 +148,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                     self.run(next);
                 }
                 None => {
-                    self.sleep(searches, now_ns);
+                    now_ns = self.sleep(searches, now_ns);
                     searches = true;
                 }
             }
@@ -208,7 +208,9 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             let was_rung = self.team.idle.0.wake_up(self.number);
             searches = true;
             self.worth.wake(self.count(self.park.now_ns()));
-            if was_rung || sleep == Sleep::Long || self.team.polls() == before {
+            // Others may go on beside one that is stuck.
+            let is_still = self.team.polls() == before || self.worker.sees_stuck(&self.seen);
+            if was_rung || sleep == Sleep::Long || is_still {
                 break;
             }
         }
@@ -287,8 +289,9 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         was_asked
     }
 
-    /// Sleeps until there is something to do, or in short for as long as siblings run. It counts as searching after that.
-    fn sleep(&mut self, searches: bool, now_ns: u64) {
+    /// Sleeps until there is something to do, or in short for as long as siblings run. It counts as searching after that. The
+    /// time is `now_ns` before, and what is returned after.
+    fn sleep(&mut self, searches: bool, now_ns: u64) -> u64 {
         self.worker.note_siblings(&mut self.seen);
         self.worth.sleep(self.count(now_ns));
         let sits = self.park.try_sit();
@@ -324,6 +327,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             }
             Sleep::Long => 0,
         };
+        woke_ns
     }
 
     /// When all sleep, whether somebody was offered to run a child in its own place, and is ready now.

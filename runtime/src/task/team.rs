@@ -254,6 +254,14 @@ impl Worker {
         self.steal_from(start, |number, ring| !ring.is_empty() && ring.taken() == seen[number])
     }
 
+    /// Whether a sibling has something, and has not taken anything since [`note_siblings`](Self::note_siblings).
+    pub(crate) fn sees_stuck(&self, seen: &[usize]) -> bool {
+        let is_stuck = |ring: &Ring<Header>, seen| !ring.is_empty() && ring.taken() == seen;
+        let mut siblings =
+            self.team().workers.iter().zip(seen).filter(|(worker, _)| worker.number != self.number);
+        siblings.any(|(worker, &seen)| worker.ring.as_ref().is_some_and(|ring| is_stuck(ring, seen)))
+    }
+
     fn steal_from(
         &self,
         start: usize,
