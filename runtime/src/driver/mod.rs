@@ -82,6 +82,15 @@ const TRIM_FROM_BYTES: usize = 1024 * 1024;
 /// ... and not more often than this, since it takes milliseconds.
 const TRIM_EVERY_NS: u64 = 500_000_000;
 
+/// After how many polls to read the clock, when the last `polls` took so long.
+pub(crate) fn polls_between_looks(polls: u32, took_ns: u64) -> u32 {
+    match took_ns {
+        _ if took_ns > LOOK_EVERY_NS => (polls / 4).max(1),
+        _ if took_ns < LOOK_EVERY_NS / 4 => (polls * 2).min(POLLS_MAX),
+        _ => polls,
+    }
+}
+
 /// Reactor, wheel and clock of one runtime; the owner's alone.
 pub(crate) struct Driver {
     poll: RefCell<mio::Poll>,
@@ -202,6 +211,7 @@ impl Slot {
             local,
         });
         local.now_ns.set(0);
+        local.is_trim_asked.set(false);
         let old = self.driver.replace(Some(driver.clone()));
         debug_assert!(old.is_none(), "a home has one runtime at a time");
         Ok((driver, bell))
@@ -591,7 +601,7 @@ impl Driver {
                     return None;
                 }
                 left_ns = deadline_ns - now_ns;
-                if left_ns < TOGETHER_NS && self.pace.is_dense(now_ns) {
+                if self.fires_together(tick, now_ns) {
                     return Some(Some(Duration::from_nanos(TOGETHER_NS)));
                 }
                 self.timeout_until(Some(deadline_ns), now_ns)
@@ -604,16 +614,17 @@ impl Driver {
         })
     }
 
+    /// Whether the next timer, at `tick`, may wait a little for others, since they are many.
+    fn fires_together(&self, tick: u64, now_ns: u64) -> bool {
+        let left_ns = self.time_of_ns(tick).saturating_sub(now_ns);
+        left_ns < TOGETHER_NS && self.pace.is_dense(now_ns, self.wheel().len())
+    }
+
     /// After how many polls the clock is to be read again, which says `now_ns` now.
     fn look_at_clock(&self, now_ns: u64) -> u32 {
         let since_look_ns = now_ns.saturating_sub(self.last_look_ns.replace(now_ns));
-        let polls_max = match self.polls_max.get() {
-            polls if since_look_ns > LOOK_EVERY_NS => (polls / 4).max(1),
-            polls if since_look_ns < LOOK_EVERY_NS / 4 => (polls * 2).min(POLLS_MAX),
-            polls => polls,
-        };
-        self.polls_max.set(polls_max);
-        polls_max
+        self.polls_max.set(polls_between_looks(self.polls_max.get(), since_look_ns));
+        self.polls_max.get()
     }
 
     /// Waits for events and fires what is due after that.

@@ -22,11 +22,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pace::TOGETHER_NS;
-use super::{Bell, Driver, POLLS_MAX, with};
+use super::{Bell, Driver, polls_between_looks, with};
 use crate::clock;
 use crate::scheduler::inbox::Doorbell;
-use crate::scheduler::{Park, TeamPark};
+use crate::scheduler::{Park, TeamPark, Turn};
 
 /// Who waits in the driver of a team.
 pub(super) struct Seat {
@@ -61,8 +60,8 @@ impl Driver {
             (timeout, at_most) => timeout.or(at_most),
         };
         let now_ns = self.clock.elapsed_ns();
-        let is_together = timeout == Some(Duration::from_nanos(TOGETHER_NS)) && self.pace.is_dense(now_ns);
-        let next = if is_together { 0 } else { self.wheel().next().unwrap_or(u64::MAX) };
+        let next = self.wheel().next().unwrap_or(u64::MAX);
+        let next = if self.fires_together(next, now_ns) { 0 } else { next };
         let until =
             at_most.map_or(u64::MAX, |at_most| self.tick_of(now_ns.saturating_add(clock::nanos(at_most))));
         self.seat.until_tick.set(Some(next.min(until)));
@@ -75,18 +74,18 @@ impl Driver {
 pub(crate) struct Shared;
 
 impl TeamPark for Shared {
-    fn turn(&self) -> (u32, u64) {
+    fn turn(&self, last: Turn) -> Turn {
         let turn = |driver: &Driver| {
             // Also for a turn: wakers of others run in it, and another worker may come to look meanwhile.
             if driver.seat.is_taken.replace(true) {
-                let now_ns = driver.clock.elapsed_ns();
-                return (driver.look_at_clock(now_ns), now_ns);
+                return driver.clock.elapsed_ns();
             }
-            let polls = driver.turn();
+            driver.turn();
             driver.seat.is_taken.set(false);
-            (polls, driver.last_look_ns.get())
+            driver.last_look_ns.get()
         };
-        with(turn).unwrap_or((POLLS_MAX, 0))
+        let now_ns = with(turn).unwrap_or(last.now_ns);
+        Turn { polls_max: polls_between_looks(last.polls_max, now_ns.saturating_sub(last.now_ns)), now_ns }
     }
 
     fn try_sit(&self) -> bool {

@@ -19,8 +19,8 @@ use loom::thread;
 
 use super::*;
 use crate::admission::Counts;
-use crate::scheduler::TeamPark;
 use crate::scheduler::stealing::{self, Stealing};
+use crate::scheduler::{TeamPark, Turn};
 use crate::task::team::{Ownership, Seat, Team};
 use crate::task::{self, Local};
 
@@ -43,8 +43,8 @@ impl Driver {
 }
 
 impl TeamPark for Driver {
-    fn turn(&self) -> (u32, u64) {
-        (2, 0)
+    fn turn(&self, _: Turn) -> Turn {
+        Turn { polls_max: 2, now_ns: 0 }
     }
 
     fn now_ns(&self) -> u64 {

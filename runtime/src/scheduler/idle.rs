@@ -275,6 +275,11 @@ impl Idle {
         self.look().asleep() as usize
     }
 
+    /// Whether somebody looks out; a hint.
+    pub(crate) fn has_lookout(&self) -> bool {
+        self.look().has_lookout()
+    }
+
     /// How many search; a statistic, too.
     #[cfg(test)]
     pub(crate) fn searching(&self) -> usize {

@@ -32,11 +32,20 @@ pub(crate) trait Park {
     fn collect(&self);
 }
 
+/// What one worker knows after a turn.
+#[cfg(feature = "stealing")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// After how many polls of its own it looks again.
+    pub(crate) polls_max: u32,
+    pub(crate) now_ns: u64,
+}
+
 /// As [`Park`], for several threads, of which one at a time waits; each call takes the key for itself.
 #[cfg(feature = "stealing")]
 pub(crate) trait TeamPark {
-    /// As [`Park::turn`], and what the time is; nothing else while somebody waits here.
-    fn turn(&self) -> (u32, u64);
+    /// As [`Park::turn`], of a worker whose last was `last`; while somebody waits here it only looks at the clock.
+    fn turn(&self, last: Turn) -> Turn;
 
     /// The time by its clock.
     fn now_ns(&self) -> u64;

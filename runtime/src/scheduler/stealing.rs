@@ -43,10 +43,10 @@
 
 use std::time::Duration;
 
-use super::TeamPark;
 use super::idle::{Bed, LOOKOUT_WAIT, Sleep};
 use super::watch::Watch;
 use super::worth::{Count, Verdict, Worth};
+use super::{TeamPark, Turn};
 use crate::admission::Admission;
 use crate::sync::{IS_MODEL, park, park_timeout, seeded};
 use crate::task::shared::{self, Ended};
@@ -110,13 +110,13 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
 
     /// Runs tasks until the team is told to stop.
     pub(crate) fn work(&mut self) {
-        let (mut polls_max, mut now_ns) = self.park.turn();
+        let mut turn = self.park.turn(Turn { polls_max: 1, now_ns: 0 });
         let (mut tick, mut turns) = (0_u32, 0_u32);
         // Whether this worker counts as one that searches.
         let mut searches = false;
         while !self.team.is_stopping() {
             let mut polls = 0;
-            while polls < polls_max && !self.team.is_stopping() {
+            while polls < turn.polls_max && !self.team.is_stopping() {
                 tick = tick.wrapping_add(1);
                 let Some(next) = self.next(tick) else { break };
                 self.found(&mut searches);
@@ -128,14 +128,14 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             if polls > 0 || was_asked {
                 self.found(&mut searches);
                 self.worker.count_polls(polls);
-                (polls_max, now_ns) = self.park.turn();
-                self.look_at_backlog(polls_max, now_ns);
+                turn = self.park.turn(turn);
+                self.look_at_backlog(turn);
                 turns = turns.wrapping_add(1);
                 if turns % RELIEVE_EVERY == 0 {
                     self.relieve();
                 }
-                if self.worth.is_due(now_ns) {
-                    searches = self.weigh(now_ns);
+                if self.worth.is_due(turn.now_ns) {
+                    searches = self.weigh(&mut turn.now_ns);
                 }
                 continue;
             }
@@ -148,7 +148,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
                     self.run(next);
                 }
                 None => {
-                    now_ns = self.sleep(searches, now_ns);
+                    turn.now_ns = self.sleep(searches, turn.now_ns);
                     searches = true;
                 }
             }
@@ -158,7 +158,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
 
     /// Wakes a sibling for what its ring has held for long.
     #[inline]
-    fn look_at_backlog(&mut self, polls_max: u32, now_ns: u64) {
+    fn look_at_backlog(&mut self, Turn { polls_max, now_ns }: Turn) {
         let backlog = self.worker.backlog();
         if backlog == 0 {
             self.backlog_since_ns = None;
@@ -177,27 +177,32 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
     }
 
     fn count(&self, ns: u64) -> Count {
-        Count { ns, polls: self.team.polls() }
+        let (polls, own) = self.team.polls(self.number);
+        Count { ns, polls, own }
     }
 
     /// Stands aside, if all are faster without this worker; whether it searches after that.
     #[cold]
-    fn weigh(&mut self, now_ns: u64) -> bool {
+    fn weigh(&mut self, now_ns: &mut u64) -> bool {
         let awake = self.team.len() - self.team.idle.0.asleep();
-        let Verdict::Aside(rounds, each) = self.worth.judge(self.count(now_ns), awake) else { return false };
+        let Verdict::Aside(rounds, each) = self.worth.judge(self.count(*now_ns), awake) else { return false };
+        if self.team.idle.0.has_lookout() {
+            return false;
+        }
+        // Before it goes to sleep, so that the others, if they do too, see it in their second look.
         if !seeded("shuttle_aside_keeps_its_ring") {
             self.worker.hand_over();
         }
-        self.stand_aside(rounds, each)
+        self.stand_aside(rounds, each, now_ns)
     }
 
     /// Is the lookout for so many rounds of at most a lookout's wait, whatever there is to do, while its siblings go on; whether it searches after that.
-    fn stand_aside(&mut self, rounds: u32, each: Duration) -> bool {
+    fn stand_aside(&mut self, rounds: u32, each: Duration, now_ns: &mut u64) -> bool {
         let mut searches = false;
         for _ in 0..rounds {
             self.worker.note_siblings(&mut self.seen);
-            self.worth.sleep(self.count(self.park.now_ns()));
-            let before = self.team.polls();
+            let before = self.count(*now_ns);
+            self.worth.sleep(before);
             let sleep = self.team.idle.0.prepare_sleep(self.number, searches, Bed::default());
             // [STEAL-4]
             if sleep == Sleep::Short && !self.team.is_stopping() {
@@ -207,9 +212,11 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             }
             let was_rung = self.team.idle.0.wake_up(self.number);
             searches = true;
-            self.worth.wake(self.count(self.park.now_ns()));
+            *now_ns = self.park.now_ns();
+            let after = self.count(*now_ns);
+            self.worth.wake(after);
             // Others may go on beside one that is stuck.
-            let is_still = self.team.polls() == before || self.worker.sees_stuck(&self.seen);
+            let is_still = after.polls == before.polls || self.worker.sees_stuck(&self.seen);
             if was_rung || sleep == Sleep::Long || is_still {
                 break;
             }

@@ -66,6 +66,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Count {
     pub(crate) ns: u64,
     pub(crate) polls: usize,
+    /// Of them, this worker's.
+    pub(crate) own: usize,
 }
 
 /// What was done in some time.
@@ -73,15 +75,24 @@ pub(crate) struct Count {
 struct Done {
     ns: u64,
     polls: u64,
+    own: u64,
 }
 
 impl Done {
     fn between(before: Count, now: Count) -> Self {
-        Self { ns: now.ns.saturating_sub(before.ns), polls: now.polls.wrapping_sub(before.polls) as u64 }
+        Self {
+            ns: now.ns.saturating_sub(before.ns),
+            polls: now.polls.wrapping_sub(before.polls) as u64,
+            own: now.own.wrapping_sub(before.own) as u64,
+        }
     }
 
     fn and(self, more: Self) -> Self {
-        Self { ns: self.ns.saturating_add(more.ns), polls: self.polls.saturating_add(more.polls) }
+        Self {
+            ns: self.ns.saturating_add(more.ns),
+            polls: self.polls.saturating_add(more.polls),
+            own: self.own.saturating_add(more.own),
+        }
     }
 
     /// Whether a poll took so many workers less than this on average.
@@ -134,7 +145,9 @@ impl Worth {
         let (alone, was_proved) = (self.alone, self.is_proved);
         (self.since, self.alone, self.together) = (now, Done::default(), Done::default());
         self.is_proved = true;
-        if awake < 2 || !together.takes_less(awake, LONG_NS) {
+        // Long polls of its own are worth it, however short those of others are.
+        let is_long = !together.takes_less(awake, LONG_NS) || together.ns >= together.own * LONG_NS;
+        if awake < 2 || is_long {
             return Verdict::Stay;
         }
         if was_proved {
@@ -166,17 +179,30 @@ mod tests {
 
     /// What a worker decides that slept a millisecond beside one that does `alone` polls in that time, when both do `together`.
     fn trial(worth: &mut Worth, alone: usize, together: usize) -> Verdict {
-        let Count { ns, polls } = worth.since;
-        worth.sleep(Count { ns, polls });
-        worth.wake(Count { ns: ns + MS, polls: polls + alone });
+        let Count { ns, polls, own } = worth.since;
+        worth.sleep(Count { ns, polls, own });
+        worth.wake(Count { ns: ns + MS, polls: polls + alone, own });
         assert!(!worth.is_due(ns + MS + TRIAL_NS - 1));
         // In two stretches, with another sleep between them.
-        worth.sleep(Count { ns: ns + MS + TRIAL_NS / 2, polls: polls + alone + together / 10 });
+        let own = own + together / 20;
+        worth.sleep(Count { ns: ns + MS + TRIAL_NS / 2, polls: polls + alone + together / 10, own });
         let ns = ns + 2 * MS;
-        worth.wake(Count { ns, polls: polls + alone + together / 10 + alone * 9 / 10 });
+        worth.wake(Count { ns, polls: polls + alone + together / 10 + alone * 9 / 10, own });
         assert!(!worth.is_due(ns + TRIAL_NS / 2 - 1) && worth.is_due(ns + TRIAL_NS / 2));
         let polls = polls + alone + together / 5 + alone * 9 / 10;
-        worth.judge(Count { ns: ns + TRIAL_NS / 2, polls }, 2)
+        worth.judge(Count { ns: ns + TRIAL_NS / 2, polls, own: own + together / 20 }, 2)
+    }
+
+    /// So many polls, of which half are its own.
+    fn count(ns: u64, polls: usize) -> Count {
+        Count { ns, polls, own: polls / 2 }
+    }
+
+    #[test]
+    fn who_has_long_polls_stays_beside_one_that_spins() {
+        let mut worth = Worth::default();
+        worth.wake(Count { ns: MS, polls: 10_000, own: 0 });
+        assert_eq!(worth.judge(Count { ns: 2 * MS, polls: 18_000, own: 20 }, 2), Verdict::Stay);
     }
 
     #[test]
@@ -202,10 +228,10 @@ mod tests {
     #[test]
     fn who_is_alone_or_never_slept_stays() {
         let mut worth = Worth::default();
-        assert_eq!(worth.judge(Count { ns: MS, polls: 9_000 }, 2), Verdict::Stay, "nothing to compare with");
+        assert_eq!(worth.judge(count(MS, 9_000), 2), Verdict::Stay, "nothing to compare with");
         let mut worth = Worth::default();
-        worth.wake(Count { ns: MS, polls: 10_000 });
-        assert_eq!(worth.judge(Count { ns: 2 * MS, polls: 11_000 }, 1), Verdict::Stay);
+        worth.wake(count(MS, 10_000));
+        assert_eq!(worth.judge(count(2 * MS, 11_000), 1), Verdict::Stay);
     }
 
     #[test]
@@ -213,11 +239,12 @@ mod tests {
         let mut worth = Worth::default();
         for after_ms in [1, 2, 4, 8, 16, 32, 64, 64] {
             assert_eq!(trial(&mut worth, 10_000, 20_000), Verdict::Stay);
-            let Count { ns, polls } = worth.since;
+            let Count { ns, polls, own } = worth.since;
             let ns = ns + after_ms * MS;
             assert!(!worth.is_due(ns - 1) && worth.is_due(ns), "after {after_ms} ms");
             // And nothing follows from it: the next trial decides.
-            assert_eq!(worth.judge(Count { ns, polls: polls + 1_000_000 }, 2), Verdict::Aside(1, LOOK));
+            let many = Count { ns, polls: polls + 1_000_000, own: own + 500_000 };
+            assert_eq!(worth.judge(many, 2), Verdict::Aside(1, LOOK));
         }
         assert_eq!(trial(&mut worth, 10_000, 9_000), ASIDE(1));
     }
@@ -225,11 +252,11 @@ mod tests {
     #[test]
     fn after_a_long_sleep_the_load_may_be_another() {
         let mut worth = Worth { successes: 6, is_proved: true, ..Worth::default() };
-        worth.sleep(Count { ns: MS, polls: 1_000 });
-        worth.wake(Count { ns: MS + FORGET_NS, polls: 1_000 });
+        worth.sleep(count(MS, 1_000));
+        worth.wake(count(MS + FORGET_NS, 1_000));
         assert!(worth.is_due(MS + FORGET_NS + TRIAL_NS));
         // What was done in it says nothing: it looks.
-        assert_eq!(worth.judge(Count { ns: 2 * MS + FORGET_NS, polls: 10_000 }, 2), Verdict::Stay);
+        assert_eq!(worth.judge(count(2 * MS + FORGET_NS, 10_000), 2), Verdict::Stay);
         assert!(worth.is_due(3 * MS + FORGET_NS));
     }
 }

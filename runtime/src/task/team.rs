@@ -189,9 +189,7 @@ impl Worker {
 
     /// Leaves all that is in its ring to others.
     pub(crate) fn hand_over(&self) {
-        while let Some(task) = self.pop() {
-            self.team().injector.0.push_all(std::iter::once(task));
-        }
+        self.team().injector.0.push_all(std::iter::from_fn(|| self.pop()));
     }
 
     /// So many polls more.
@@ -432,11 +430,11 @@ impl Team {
             || self.workers.iter().any(|worker| worker.number != number && worker.backlog() > 1)
     }
 
-    /// How many polls all workers have done, about.
-    pub(crate) fn polls(&self) -> usize {
+    /// How many polls all workers have done, and one of them, about.
+    pub(crate) fn polls(&self, number: usize) -> (usize, usize) {
         // Ordering: Relaxed; a statistic.
-        let polls = self.workers.iter().map(|worker| worker.polls.0.load(Ordering::Relaxed));
-        polls.fold(0, usize::wrapping_add)
+        let polls = |worker: &Worker| worker.polls.0.load(Ordering::Relaxed);
+        (self.workers.iter().map(polls).fold(0, usize::wrapping_add), polls(&self.workers[number]))
     }
 
     /// One worker more, or fewer, stands aside.

@@ -14,9 +14,9 @@ use super::{chance, pick};
 use crate::admission::{self, Admission, Counts, Door, Limits};
 use crate::handle::Handle;
 use crate::runtime::stealing::{self as stealing_runtime, Present};
-use crate::scheduler::TeamPark;
 use crate::scheduler::inbox::Doorbell;
 use crate::scheduler::stealing::{self, Stealing};
+use crate::scheduler::{TeamPark, Turn};
 use crate::sync::time;
 use crate::task;
 use crate::task::team::{Ownership, Seat, Team};
@@ -89,13 +89,13 @@ impl Device {
 
 impl TeamPark for Driver {
     /// As the real one: it takes what has come, a ring too, if nobody sits there.
-    fn turn(&self) -> (u32, u64) {
+    fn turn(&self, _: Turn) -> Turn {
         if self.try_sit() {
             *self.bell.is_rung.lock().unwrap() = false;
             self.dispatch();
             self.leave();
         }
-        (self.polls, self.now_ns())
+        Turn { polls_max: self.polls, now_ns: self.now_ns() }
     }
 
     fn now_ns(&self) -> u64 {
