@@ -38,6 +38,7 @@ const BESIDES: [(&str, &str); 7] = [
     ("task", "scheduler::ring::Ring"),
     ("driver", "scheduler::Park"),
     ("driver", "scheduler::TeamPark"),
+    ("driver", "scheduler::Turn"),
     ("driver", "scheduler::inbox::Doorbell"),
 ];
 

@@ -101,7 +101,7 @@ fn it_waits_for_no_job_and_for_nothing_that_tasks_wait_for() {
 
 #[test]
 fn threads_that_wake_and_spawn_and_join_all_the_time_do_not_keep_it() {
-    // bugs.md 23, 33
+    // bugs.md 23, 24, 33
     or_abort(|| {
         for workers in 1..=3 {
             for round in 0..20 {

@@ -274,7 +274,7 @@ fn loom_the_last_searcher_wakes_the_next() {
 
 #[test]
 fn loom_a_time_out_against_a_ring() {
-    // [IDLE-2] [IDLE-3]: both agree who woke it, and the next ring is for who is there.
+    // bugs.md 32; [IDLE-2] [IDLE-3]: both agree who woke it, and the next ring is for who is there.
     model(|| {
         let rig = Rig::new(1);
         let other = thread::spawn({
