@@ -31,7 +31,7 @@ const ORDER: [&str; 21] = [
 
 /// What is allowed besides: what knows nothing of tasks stands at their level, and the driver sees the traits that the
 /// scheduler asks of it.
-const BESIDES: [(&str, &str); 7] = [
+const BESIDES: [(&str, &str); 8] = [
     ("task", "scheduler::idle::Idle"),
     ("task", "scheduler::inbox::Inbox"),
     ("task", "scheduler::ring::Apart"),
