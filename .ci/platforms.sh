@@ -27,7 +27,8 @@ installed() { [[ -e $(rustc --print sysroot)/lib/rustlib/$1/lib ]]; }
 check() { # target, options...
     local target=$1
     shift
-    if cargo check --quiet --target "$target" -p anteroom-limiter -p anteroom "$@"; then
+    if cargo check --quiet --target "$target" -p anteroom-limiter -p anteroom "$@" &&
+        cargo check --quiet --target "$target" -p anteroom --features stealing "$@"; then
         echo "platforms: ok      $target: limiter and runtime compile with $("${RUSTC:-rustc}" --version | cut -d' ' -f1,2)"
         checked+=("$target")
     else
