@@ -25,9 +25,9 @@
 //! - [STEAL-2] Who has found something to run sees to it that somebody is in the driver or looks out, if anybody sleeps, so that
 //!   sockets and timers are served while its polls last, and what it has in its ring: it may have been in the driver itself. It does
 //!   so after its search has ended, since before that it counts as who looks.
+//! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
 //! - [STEAL-4] Who stands aside (`worth.rs`) sleeps with work in sight, so it does so as the lookout alone, for a millisecond at a
 //!   time, and only until it is rung, or one of the others stands still; with an empty ring.
-//! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
 //!
 //! # Cost
 //! Locked instructions: a yield four (the ring's pop, start, wake, end of the poll), a spawn and join thirteen, of which four
@@ -196,7 +196,8 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
         self.stand_aside(rounds, each, now_ns)
     }
 
-    /// Is the lookout for so many rounds of at most a lookout's wait, whatever there is to do, while its siblings go on; whether it searches after that.
+    /// Is the lookout for so many rounds of at most a lookout's wait, whatever there is to do, while its siblings go on; whether
+    /// it searches after that.
     fn stand_aside(&mut self, rounds: u32, each: Duration, now_ns: &mut u64) -> bool {
         let mut searches = false;
         for _ in 0..rounds {

@@ -437,7 +437,7 @@ impl Team {
         (self.workers.iter().map(polls).fold(0, usize::wrapping_add), polls(&self.workers[number]))
     }
 
-    /// One worker more, or fewer, stands aside.
+    /// A worker stands aside, or does no longer; one at a time, since it is the lookout.
     pub(crate) fn stand_aside(&self, is_aside: bool) {
         // Ordering: Relaxed; a hint.
         self.is_aside.store(is_aside, Ordering::Relaxed);
