@@ -27,6 +27,7 @@
 //! # Read next
 //! `reactor.rs`, `wheel.rs`, `pace.rs`, `remote.rs`, `timerfd.rs`.
 
+mod bags;
 mod pace;
 pub(crate) mod reactor;
 pub(crate) mod remote;
@@ -140,7 +141,7 @@ pub(crate) enum Set {
 
 /// What so many timers take at most, the letters of those that are dropped elsewhere included.
 pub(crate) fn timer_bytes(timers: usize) -> usize {
-    table_bytes(timers, Wheel::ENTRY_BYTES).saturating_add(table_bytes(timers, size_of::<TimerKey>()))
+    Wheel::worst_bytes(timers).saturating_add(table_bytes(timers, size_of::<TimerKey>()))
 }
 
 /// What so many sources take at most, with a letter for each and one for each direction.

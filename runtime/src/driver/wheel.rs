@@ -1,44 +1,57 @@
-//! Timers: a hierarchical wheel of entries linked by index.
+//! Timers: a hierarchical wheel of entries in bags of indices.
 //!
 //! # Problem
 //! A runtime has up to a million timers, most of which are cancelled long before they fire. Insert and cancel must take a
 //! few nanoseconds whatever their number, and nothing may depend on how far away a deadline is.
 //!
 //! # Idea
-//! Time is counted in ticks. Level 0 has 64 slots of one tick, level 1 of 64 ticks, level 2 of 4,096, and so on: eleven
+//! Time is counted in ticks. Level 0 has 256 slots of one tick, level 1 of 256 ticks, level 2 of 65,536, and so on: eight
 //! levels cover all 64 bits, so no deadline wraps and none needs a special case. An entry stands at the level of the highest
-//! bit in which its deadline differs from now, in the slot that its bits at that level name:
+//! byte in which its deadline differs from now, in the slot that its byte there names:
 //!
 //! ```text
-//!   now       0…0 000101 110010 000111          level 2 slot 5 | level 1 slot 50 | level 0 slot 7
-//!   deadline  0…0 000101 111001 000000          differs first in level 1: stands in slot 57 of level 1
+//!   now       0…0 05 32 07          level 2 slot 5 | level 1 slot 50 | level 0 slot 7
+//!   deadline  0…0 05 39 00          differs first in level 1: stands in slot 57 of level 1
 //! ```
 //!
-//! When now reaches the start of a slot of a higher level, its entries fall to lower ones. The next slot to be looked at is
-//! the first bit of the first level that has one, so that takes two instructions a level.
+//! A slot is a bag (`bags.rs`), and so is what is due. When now reaches the start of a slot of a higher level, its entries fall to lower ones. The next slot to be looked at is
+//! the first bit of the first level that has one, one of 32 words.
 //!
 //! # Invariants
-//! - [WHEEL-1] Every entry in a slot of level L shares with `now` all bits above that level, and its slot is beyond now's.
+//! - [WHEEL-1] Every entry in a slot of level L shares with `now` all bits above that level, and its slot is beyond now's. So where
+//!   it stands follows from its deadline and now, whatever now was when it was put there.
 //! - [WHEEL-2] An entry is removed when it fires, so a key that is not found has fired or was cancelled, never both.
 //! - [WHEEL-3] `now` never goes back.
 //!
 //! # Rejected
-//! A heap: its insert moves entries for as many levels as it is deep, and a cancel needs their positions.
+//! - A heap: its insert moves entries for as many levels as it is deep, and a cancel needs their positions.
+//! - 64 slots a level, which take 2.8 KiB instead of 8: each fall of an entry is a cache miss, and what sleeps for up to six
+//!   seconds fell twice instead of once.
 //!
 //! # Bounds
 //! As many entries as there are `Sleep`s that wait. Firing is bounded by their number.
 //!
 //! # Read next
-//! `mod.rs`, which turns time into ticks.
+//! `bags.rs`, what a slot is; `mod.rs`, which turns time into ticks.
 
 use std::task::Waker;
 
 use slab::Slab;
 
-const SLOT_BITS: u32 = 6;
+use super::bags::{self, Bags, Place};
+use crate::bytes::table_bytes;
+use crate::task::body::prefetch;
+
+const SLOT_BITS: u32 = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
-const LEVELS: usize = 11;
-const NONE: u32 = u32::MAX;
+const LEVELS: usize = 8;
+const WORD_BITS: usize = u64::BITS as usize;
+/// A level's share of the words that say which slots have entries.
+const WORDS: usize = SLOTS / WORD_BITS;
+/// A bag for each slot of each level, ...
+const BAGS: usize = LEVELS * SLOTS + 1;
+/// ... and one for entries whose time has come, until they are popped.
+const DUE: usize = LEVELS * SLOTS;
 
 /// Names a timer; a key whose timer has fired names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,52 +60,45 @@ pub(crate) struct TimerKey {
     stamp: u32,
 }
 
+/// Half a cache line.
+#[repr(align(32))]
 struct Entry {
     deadline: u64,
     waker: Waker,
-    prev: u32,
-    next: u32,
+    place: Place,
     stamp: u32,
-    level: u8,
-    slot: u8,
 }
 
 /// All timers of one runtime, by tick.
 pub(crate) struct Wheel {
     now: u64,
     entries: Slab<Entry>,
-    heads: Box<[[u32; SLOTS]; LEVELS]>,
-    occupied: [u64; LEVELS],
-    /// Entries whose time has come, in a list of their own until they are popped.
-    due: u32,
+    bags: Bags<BAGS>,
+    occupied: [u64; LEVELS * WORDS],
     stamp: u32,
 }
 
-/// The slot of `tick` at `level`.
-const fn slot_of(tick: u64, level: usize) -> usize {
-    (tick >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1)
-}
-
-/// The level at which `deadline`, which is after `now`, stands.
-const fn level_of(now: u64, deadline: u64) -> usize {
-    ((u64::BITS - 1 - ((now ^ deadline) | 1).leading_zeros()) / SLOT_BITS) as usize
+/// The bag of an entry: that of its slot, at the level of the highest byte in which its deadline differs from now.
+#[inline]
+const fn bag_of(now: u64, deadline: u64) -> usize {
+    if deadline <= now {
+        return DUE;
+    }
+    let level = (now ^ deadline).ilog2() / SLOT_BITS;
+    level as usize * SLOTS + (deadline >> (SLOT_BITS * level)) as usize % SLOTS
 }
 
 impl Wheel {
-    /// What a timer takes, in a table that doubles.
-    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<usize>();
     /// What there is without timers.
-    pub(crate) const FIXED_BYTES: usize = size_of::<[[u32; SLOTS]; LEVELS]>();
+    pub(crate) const FIXED_BYTES: usize = size_of::<[u32; BAGS]>();
+
+    /// What so many timers take at most.
+    pub(crate) fn worst_bytes(timers: usize) -> usize {
+        table_bytes(timers, size_of::<Entry>()).saturating_add(bags::worst_bytes(timers, BAGS))
+    }
 
     pub(crate) fn new() -> Self {
-        Self {
-            now: 0,
-            entries: Slab::new(),
-            heads: Box::new([[NONE; SLOTS]; LEVELS]),
-            occupied: [0; LEVELS],
-            due: NONE,
-            stamp: 0,
-        }
+        Self { now: 0, entries: Slab::new(), bags: Bags::new(), occupied: [0; LEVELS * WORDS], stamp: 0 }
     }
 
     #[inline]
@@ -110,9 +116,14 @@ impl Wheel {
     pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> TimerKey {
         self.stamp = self.stamp.wrapping_add(1);
         let stamp = self.stamp;
-        let entry = Entry { deadline, waker, prev: NONE, next: NONE, stamp, level: 0, slot: 0 };
-        let index = u32::try_from(self.entries.insert(entry)).expect("fewer than 2^32 timers");
-        self.link(index);
+        if self.entries.is_empty() {
+            // Else new ones take the places of the burst before in the order in which those fired, each of them a cache miss.
+            self.entries.clear();
+        }
+        let vacant = self.entries.vacant_entry();
+        let index = u32::try_from(vacant.key()).expect("fewer than 2^32 timers");
+        let place = put(&mut self.bags, &mut self.occupied, self.now, deadline, index);
+        vacant.insert(Entry { deadline, waker, place, stamp });
         TimerKey { index, stamp }
     }
 
@@ -120,8 +131,15 @@ impl Wheel {
     #[inline]
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
         self.get(key)?;
-        self.unlink(key.index);
-        Some(self.entries.remove(key.index as usize).waker)
+        let Entry { deadline, waker, place, .. } = self.entries.remove(key.index as usize);
+        let bag = bag_of(self.now, deadline);
+        if let Some(moved) = self.bags.remove(bag, place) {
+            self.entries[moved as usize].place = place;
+        }
+        if self.bags.is_empty(bag) && bag != DUE {
+            set_occupied(&mut self.occupied, bag, false);
+        }
+        Some(waker)
     }
 
     /// The waker of a timer that has not fired.
@@ -138,34 +156,39 @@ impl Wheel {
     /// When the wheel must be looked at next: no timer is due before. It may be earlier than the first deadline.
     #[inline]
     pub(crate) fn next(&self) -> Option<u64> {
-        if self.due != NONE {
+        if !self.bags.is_empty(DUE) {
             return Some(self.now);
         }
-        self.next_slot().map(|(_, _, start)| start)
+        self.next_slot().map(|(_, start)| start)
     }
 
+    /// The first slot with entries, and the tick at which it begins.
     #[inline]
-    fn next_slot(&self) -> Option<(usize, usize, u64)> {
-        let level = self.occupied.iter().position(|&bits| bits != 0)?;
-        let slot = self.occupied[level].trailing_zeros() as usize;
-        let shift = SLOT_BITS * level as u32;
+    fn next_slot(&self) -> Option<(usize, u64)> {
+        let word = self.occupied.iter().position(|&bits| bits != 0)?;
+        let bag = word * WORD_BITS + self.occupied[word].trailing_zeros() as usize;
+        let shift = SLOT_BITS * (bag / SLOTS) as u32;
         let block = self.now >> shift & !(SLOTS as u64 - 1);
-        Some((level, slot, (block | slot as u64) << shift))
+        Some((bag, (block | (bag % SLOTS) as u64) << shift))
     }
 
     /// Moves time on to `to`; what is due by then waits for [`pop_due`](Self::pop_due).
     pub(crate) fn advance(&mut self, to: u64) {
-        while let Some((level, slot, start)) = self.next_slot() {
+        while let Some((bag, start)) = self.next_slot() {
             if start > to {
                 break;
             }
             self.now = start;
-            self.occupied[level] &= !(1 << slot);
-            let mut index = std::mem::replace(&mut self.heads[level][slot], NONE);
-            while index != NONE {
-                let next = self.entries[index as usize].next;
-                self.link(index);
-                index = next;
+            set_occupied(&mut self.occupied, bag, false);
+            let mut emptied = self.bags.empty(bag);
+            while let Some(indices) = self.bags.next_of(&mut emptied) {
+                for &index in indices.as_slice() {
+                    prefetch(&raw const self.entries[index as usize]);
+                }
+                for &index in indices.as_slice() {
+                    let entry = &mut self.entries[index as usize];
+                    entry.place = put(&mut self.bags, &mut self.occupied, start, entry.deadline, index);
+                }
             }
         }
         self.now = self.now.max(to);
@@ -174,55 +197,36 @@ impl Wheel {
     /// Removes a timer that is due; its waker is the caller's to wake, with nothing borrowed.
     #[inline]
     pub(crate) fn pop_due(&mut self) -> Option<Waker> {
-        let index = self.due;
-        if index == NONE {
-            return None;
+        let index = self.bags.pop(DUE)?;
+        if let Some(next) = self.bags.last(DUE) {
+            // What its wake touches, while this one is woken.
+            prefetch(self.entries[next as usize].waker.data());
         }
-        self.unlink(index);
         Some(self.entries.remove(index as usize).waker)
     }
+}
 
-    /// Puts an entry where its deadline and now say.
-    fn link(&mut self, index: u32) {
-        let deadline = self.entries[index as usize].deadline;
-        let (level, slot) = if deadline <= self.now {
-            (LEVELS, 0)
-        } else {
-            let level = level_of(self.now, deadline);
-            (level, slot_of(deadline, level))
-        };
-        let head = self.head(level, slot);
-        let next = std::mem::replace(head, index);
-        if level < LEVELS {
-            self.occupied[level] |= 1 << slot;
-        }
-        if next != NONE {
-            self.entries[next as usize].prev = index;
-        }
-        let entry = &mut self.entries[index as usize];
-        (entry.prev, entry.next, entry.level, entry.slot) = (NONE, next, level as u8, slot as u8);
+/// Puts an index where its deadline and now say.
+#[inline]
+fn put(
+    bags: &mut Bags<BAGS>,
+    occupied: &mut [u64; LEVELS * WORDS],
+    now: u64,
+    deadline: u64,
+    index: u32,
+) -> Place {
+    let bag = bag_of(now, deadline);
+    if bag != DUE {
+        set_occupied(occupied, bag, true);
     }
+    bags.push(bag, index)
+}
 
-    fn unlink(&mut self, index: u32) {
-        let &Entry { prev, next, level, slot, .. } = &self.entries[index as usize];
-        let (level, slot) = (usize::from(level), usize::from(slot));
-        if next != NONE {
-            self.entries[next as usize].prev = prev;
-        }
-        if prev != NONE {
-            self.entries[prev as usize].next = next;
-            return;
-        }
-        *self.head(level, slot) = next;
-        if next == NONE && level < LEVELS {
-            self.occupied[level] &= !(1 << slot);
-        }
-    }
-
-    /// The list of a slot; one level above the last is the list of what is due.
-    fn head(&mut self, level: usize, slot: usize) -> &mut u32 {
-        if level == LEVELS { &mut self.due } else { &mut self.heads[level][slot] }
-    }
+#[inline]
+fn set_occupied(occupied: &mut [u64; LEVELS * WORDS], bag: usize, is_occupied: bool) {
+    let word = &mut occupied[bag / WORD_BITS];
+    let bit = 1 << (bag % WORD_BITS);
+    *word = if is_occupied { *word | bit } else { *word & !bit };
 }
 
 #[cfg(all(test, not(anteroom_loom)))]

@@ -70,6 +70,9 @@ impl Scheduler {
             let notes_polled = self.admission.notes_polled();
             while polls < polls_max {
                 let Some(next) = self.local.queue.pop() else { break };
+                if let Some(after) = self.local.queue.head() {
+                    task::prefetch(after);
+                }
                 if notes_polled {
                     self.admission.note_polled(next);
                 }

@@ -73,6 +73,11 @@ const fn placement(layout: Layout) -> Placement {
     }
 }
 
+/// Whether a future lies in a block, and not in the header.
+pub(crate) const fn has_block<F>() -> bool {
+    matches!(placement(Layout::new::<F>()), Placement::Class(_) | Placement::Alone)
+}
+
 /// What a future counts for against a limit of bytes: its size, and what its alignment may waste beside it.
 pub(crate) const fn counted_bytes<F>() -> usize {
     size_of::<F>() + if align_of::<F>() > CLASS_ALIGN { align_of::<F>() } else { 0 }
@@ -148,6 +153,18 @@ impl Body {
         })
     }
 
+    /// Has the processor fetch the beginning of the block, which there is, while this thread is busy with something else.
+    ///
+    /// # Safety
+    /// The body holds a value with a block, and is this thread's to touch.
+    #[inline(always)]
+    pub(crate) unsafe fn prefetch(&self) {
+        // SAFETY: [BODY-1] the first word is the block's address.
+        let block = self.0.with_mut(|words| unsafe { words.cast::<*const u8>().read() });
+        prefetch(block);
+        prefetch(block.wrapping_add(64));
+    }
+
     /// Gives the block back, if there is one; the value must have been moved or dropped before.
     ///
     /// # Safety
@@ -178,6 +195,19 @@ impl Body {
         unsafe { self.free::<T>(cache) };
         value
     }
+}
+
+/// Has the processor fetch what lies there; nothing where stable Rust has no word for that.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it may be any address, since nothing is read that a program could see.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// What the blocks of so many tasks with so many bytes in all take at most: a class wastes up to half of what is in it, or

@@ -280,6 +280,18 @@ unsafe fn spawn_from<S: seed::Plant>(
     task
 }
 
+/// Has the processor fetch what the poll of this task will touch, which is the next in the run queue.
+#[inline(always)]
+pub(crate) fn prefetch(task: &'static Header) {
+    if let Some(after) = task.next.get() {
+        body::prefetch(after);
+    }
+    if task.vtable().has_block {
+        // SAFETY: [VTABLE-1] [TASK-2] it is in the owner's queue, so its future is in its body and nobody else's to touch.
+        unsafe { task.body.prefetch() }
+    }
+}
+
 /// Polls a task from the run queue, once, or drops its future if it was aborted.
 #[inline(always)]
 pub(crate) fn run(local: &Local, task: &'static Header) -> Option<Finished> {

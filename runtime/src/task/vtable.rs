@@ -20,7 +20,7 @@ use core::task::{Context, Poll};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::body::{Cache, counted_bytes};
+use super::body::{Cache, counted_bytes, has_block};
 use super::state::Outcome;
 use super::{Header, outside};
 
@@ -42,6 +42,8 @@ pub(super) struct VTable {
     pub(super) drop_output: unsafe fn(&'static Header, &Cache),
     /// The size of the future, which is what it counts for against a limit of bytes.
     pub(super) future_bytes: usize,
+    /// Whether the future lies in a block of its own.
+    pub(super) has_block: bool,
 }
 
 impl VTable {
@@ -52,6 +54,7 @@ impl VTable {
                 cancel: cancel::<F>,
                 drop_output: drop_output::<F::Output>,
                 future_bytes: counted_bytes::<F>(),
+                has_block: has_block::<F>(),
             }
         }
     }
