@@ -354,7 +354,7 @@ impl Admission {
     }
 
     fn bytes_free(&self) -> isize {
-        self.ledger.borrow().available()[1]
+        self.ledger().available()[1]
     }
 
     /// Whether `offer` stands; it is taken then.
@@ -377,7 +377,7 @@ impl Admission {
         mover.set(match polled.mover() {
             Some(mover) => mover,
             None => {
-                let in_use = self.ledger.borrow().in_use()[0];
+                let in_use = self.ledger().in_use()[0];
                 let holders = Cell::new(0);
                 // Up to the last who has a place, and not all that was ever in use.
                 let last = local.table.find(|task| {
@@ -418,7 +418,7 @@ impl Admission {
     /// The first in line whose child may run in its spawner's place, who was not offered to in this round, and who can be
     /// told; one look at each who waits, however many of them cannot be.
     fn next_to_lend(&self) -> Option<Next> {
-        let ledger = self.ledger.borrow();
+        let ledger = self.ledger();
         let bytes_free = ledger.available()[1];
         let round = self.lending.offer.get().round;
         let fits = |bytes: usize| bytes == 0 || bytes as isize <= bytes_free;

@@ -32,7 +32,7 @@
 
 mod lending;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::task::Waker;
 
 pub(crate) use anteroom_limiter::{Key, Ledger, Refusal};
@@ -45,7 +45,7 @@ pub(crate) use self::lending::{Limit, Look, Offer, Spawner};
 pub(crate) use self::lending::{Spot, lending};
 #[cfg(not(anteroom_loom))]
 use crate::bytes::table_bytes;
-use crate::sync::{Cell as TrackedCell, IS_MODEL, Scope, scoped_local};
+use crate::sync::{Cell as TrackedCell, IS_MODEL, Scope, scoped_local, seeded};
 pub(crate) use crate::task::desk::Turned;
 use crate::task::desk::{Asked, Desk};
 use crate::task::waiter::{Granted, Refused, Waiter};
@@ -54,6 +54,9 @@ use crate::task::{Home, Local, Place, quietly};
 
 /// A node of a waiting spawn, with its key in the ledger.
 pub(crate) type SpawnWaiter = Waiter<Key>;
+
+/// Places and bytes, and who waits for them.
+type Line = Ledger<&'static SpawnWaiter, 2>;
 
 /// Which runtime something belongs to, for threads that are not inside of it.
 pub(crate) type Door = crate::task::desk::Door<Key>;
@@ -80,7 +83,7 @@ pub(crate) struct Limits {
 pub(crate) fn waiting_bytes(waiting: usize, foreign: usize) -> usize {
     // Of those on other threads, as many again may have left while the owner did not look.
     let nodes = waiting.saturating_add(foreign.saturating_mul(2)).saturating_add(2 * WAITERS_CHUNK);
-    let entry = anteroom_limiter::Ledger::<&'static SpawnWaiter, 2>::WAITING_BYTES;
+    let entry = Line::WAITING_BYTES;
     nodes.saturating_mul(size_of::<SpawnWaiter>()).saturating_add(table_bytes(waiting, entry))
 }
 
@@ -100,13 +103,16 @@ pub(crate) struct Counts {
 
 /// Admission to one runtime; the owner's alone.
 pub(crate) struct Admission {
-    ledger: RefCell<Ledger<&'static SpawnWaiter, 2>>,
+    ledger: RefCell<Line>,
     services_max: Cell<usize>,
     waiting_max: Cell<usize>,
     services_live: Cell<usize>,
     tasks_live_peak: Cell<usize>,
     waiting_peak: Cell<usize>,
     granting: TrackedCell<bool>,
+    /// Of a team, what was left on its workers' trays and taken from there, ever; and whether places are wanted there.
+    left: Cell<[usize; 2]>,
+    wants_left: Cell<bool>,
     free: Cell<Option<&'static SpawnWaiter>>,
     desk: &'static Desk<Key>,
     /// The desk's epoch for the runtime that this is open for; 0 when it has ended.
@@ -153,6 +159,8 @@ impl Admission {
             tasks_live_peak: Cell::new(0),
             waiting_peak: Cell::new(0),
             granting: TrackedCell::new(false),
+            left: Cell::new([0; 2]),
+            wants_left: Cell::new(false),
             free: Cell::new(None),
             desk: Box::leak(Box::new(Desk::new(home))),
             epoch: Cell::new(0),
@@ -166,6 +174,11 @@ impl Admission {
     pub(crate) fn open(&self, limits: Limits) {
         // No more than memory could ever hold, so that nobody takes all that an unlimited one has by declaring nonsense.
         let limits = Limits { task_bytes_max: limits.task_bytes_max.min(isize::MAX as usize), ..limits };
+        self.wants_left.set(false);
+        if let Some(team) = self.desk.home.team() {
+            team.want_places(false);
+            self.left.set(team.left());
+        }
         *self.ledger.borrow_mut() = Ledger::new([limits.tasks_max, limits.task_bytes_max]);
         self.services_max.set(limits.services_max);
         self.waiting_max.set(limits.waiting_max);
@@ -196,9 +209,21 @@ impl Admission {
             self.line_up(at);
         }
         let mut ledger = self.ledger.borrow_mut();
-        ledger.try_acquire([1, bytes])?;
-        self.note_live(ledger.in_use()[0]);
+        if let Err(refusal) = ledger.try_acquire([1, bytes]) {
+            self.ask_trays(&mut ledger, [1, bytes], refusal)?;
+        }
+        self.note_live(ledger);
         Ok(())
+    }
+
+    /// As [`try_admit`](Self::try_admit), for who waits if there is no place, and then [`enqueue`](Self::enqueue)s itself before it gives the key back.
+    #[inline]
+    pub(crate) fn try_admit_or_wait(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
+        let mut admitted = self.try_admit(at, bytes);
+        if admitted == Err(Refusal::Full) && self.want_left() {
+            admitted = self.try_admit(at, bytes);
+        }
+        admitted
     }
 
     /// A place of the services' budget, or `Full`.
@@ -207,7 +232,7 @@ impl Admission {
             // A close elsewhere, perhaps.
             self.line_up(at);
         }
-        let mut ledger = self.ledger.borrow_mut();
+        let mut ledger = self.ledger();
         if ledger.is_closed() {
             return Err(Refusal::Closed);
         }
@@ -223,9 +248,64 @@ impl Admission {
     }
 
     #[inline(always)]
-    fn note_live(&self, live: usize) {
-        if live > self.tasks_live_peak.get() {
-            self.tasks_live_peak.set(live);
+    fn note_live(&self, mut ledger: RefMut<'_, Line>) {
+        if ledger.in_use()[0] > self.tasks_live_peak.get() {
+            self.take_left(&mut ledger);
+            self.tasks_live_peak.set(self.tasks_live_peak.get().max(ledger.in_use()[0]));
+        }
+    }
+
+    /// The ledger as of now: what workers have left on their trays is free.
+    fn ledger(&self) -> RefMut<'_, Line> {
+        let mut ledger = self.ledger.borrow_mut();
+        self.take_left(&mut ledger);
+        ledger
+    }
+
+    /// Takes what workers have left on their trays. Who waits is granted it by the worker that left it, if need be ([TRAY-1]).
+    #[inline(always)]
+    fn take_left(&self, ledger: &mut Line) {
+        let Some(team) = self.desk.home.team() else { return };
+        let left = team.left();
+        let before = self.left.replace(left);
+        let units = [left[0].wrapping_sub(before[0]) & (usize::MAX >> 1), left[1].wrapping_sub(before[1])];
+        if units != [0, 0] {
+            ledger.release(units);
+        }
+    }
+
+    /// Looks on the trays for what there seems not to be.
+    #[cold]
+    fn ask_trays(&self, ledger: &mut Line, units: [usize; 2], refusal: Refusal) -> Result<(), Refusal> {
+        if refusal != Refusal::Full || self.desk.home.team().is_none() {
+            return Err(refusal);
+        }
+        self.take_left(ledger);
+        ledger.try_acquire(units)
+    }
+
+    /// Has whoever leaves a place on a tray give it on at once, from now on ([TRAY-1]); whether that is new.
+    #[cold]
+    fn want_left(&self) -> bool {
+        let Some(team) = self.desk.home.team().filter(|_| !self.wants_left.get()) else { return false };
+        if seeded("team_tray_adds_up_first") {
+            drop(self.ledger());
+        }
+        self.wants_left.set(true);
+        team.want_places(true);
+        !seeded("team_tray_adds_up_first")
+    }
+
+    /// Lets places be left on trays again, when nobody waits, and nobody is about to: while the limit is near, each time would
+    /// cost every worker's line.
+    #[inline]
+    fn leave_alone(&self, ledger: &Line) {
+        let Some(team) = self.desk.home.team().filter(|_| self.wants_left.get()) else { return };
+        let (limit, in_use) = (ledger.limit(), ledger.in_use());
+        let has_room = in_use[0] <= limit[0] / 2 && in_use[1] <= limit[1] / 2;
+        if has_room && ledger.waiting() == 0 && !ledger.is_closed() {
+            self.wants_left.set(false);
+            team.want_places(false);
         }
     }
 
@@ -274,6 +354,7 @@ impl Admission {
     pub(crate) fn enqueue(&self, local: &Local, waiter: &'static SpawnWaiter, spot: Option<Spot>) {
         waiter.since_ns.set(local.now_ns.get());
         waiter.park_at(spot);
+        debug_assert!(self.wants_left.get() || self.desk.home.team().is_none(), "[TRAY-1]");
         let mut ledger = self.ledger.borrow_mut();
         let key = ledger.enqueue([1, waiter.terms().bytes], waiter);
         waiter.key.set(Some(key));
@@ -319,8 +400,9 @@ impl Admission {
     #[inline(always)]
     fn release_units(&self, at: (&'static Home, &Local), units: [usize; 2]) {
         let waiting = {
-            let mut ledger = self.ledger.borrow_mut();
+            let mut ledger = self.ledger();
             ledger.release(units);
+            self.leave_alone(&ledger);
             ledger.waiting()
         };
         if waiting != 0 {
@@ -331,6 +413,12 @@ impl Admission {
         }
     }
 
+    /// Lets in who waits for a place that was left on a tray, if they do still.
+    #[cfg(feature = "stealing")]
+    pub(crate) fn release_left(&self, at: (&'static Home, &Local)) {
+        self.release_units(at, [0, 0]);
+    }
+
     /// Gives a place back that holds no task.
     pub(crate) fn release_reserved(&self, at: (&'static Home, &Local), bytes: usize) {
         self.note_reserved(-1);
@@ -339,7 +427,7 @@ impl Admission {
 
     /// More bytes for a place that is held already; false if they are not free.
     pub(crate) fn add_bytes(&self, bytes: usize) -> bool {
-        self.ledger.borrow_mut().try_take_more([0, bytes])
+        self.ledger().try_take_more([0, bytes])
     }
 
     /// The one function that grants ([ADMIT-2]): moves in whoever fits, from the head, and tells them.
@@ -365,7 +453,7 @@ impl Admission {
                 if !is_task {
                     self.note_reserved(1);
                 }
-                self.note_live(self.ledger.borrow().in_use()[0]);
+                self.note_live(self.ledger.borrow_mut());
                 tell(waker);
             }
             // Its node comes back over the desk; the units go to the next in line.
@@ -383,7 +471,7 @@ impl Admission {
         for _ in 0..=self.desk.arrivals() {
             let Some(waiter) = self.desk.arrival() else { break };
             let units = [1, waiter.terms().bytes];
-            let refusal = self.ledger.borrow_mut().try_acquire(units).err();
+            let refusal = self.try_line_up(units).err();
             match refusal {
                 None => self.let_in(at, units, waiter),
                 Some(Refusal::Closed) => tell(waiter.refuse(Refused::Closed)),
@@ -394,6 +482,15 @@ impl Admission {
         }
         self.take_back(at, self.desk.take_returned());
         self.grant(at);
+    }
+
+    /// A place for who came from another thread, and is [enqueued](Self::enqueue) next if there is none.
+    fn try_line_up(&self, units: [usize; 2]) -> Result<(), Refusal> {
+        let acquired = self.ledger().try_acquire(units);
+        match acquired {
+            Err(Refusal::Full) if self.want_left() => self.ledger().try_acquire(units),
+            _ => acquired,
+        }
     }
 
     /// Takes back the nodes of frames on other threads, which are linked. None is among the arrivals: those leave there.
@@ -433,7 +530,7 @@ impl Admission {
     /// Tells those who wait for it, if anybody does, when admission is closed and nothing that was admitted is left.
     fn look_whether_drained(&self) {
         let is_drained = {
-            let ledger = self.ledger.borrow();
+            let ledger = self.ledger();
             ledger.is_closed() && ledger.in_use()[0] == 0
         };
         if is_drained && self.is_awaited.replace(false) {
@@ -445,6 +542,8 @@ impl Admission {
     pub(crate) fn close(&self) {
         self.desk.shut();
         self.ledger.borrow_mut().close();
+        // Whoever waits for the last task is told by who ends it.
+        self.want_left();
         loop {
             let evicted = self.ledger.borrow_mut().evict();
             let Some(waiter) = evicted else { break };
@@ -492,7 +591,7 @@ impl Admission {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let ledger = self.ledger.borrow();
+        let ledger = self.ledger();
         let ([tasks_max, _], [tasks_live, task_bytes]) = (ledger.limit(), ledger.in_use());
         Counts {
             tasks_max,

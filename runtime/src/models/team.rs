@@ -319,6 +319,58 @@ fn loom_team_free_against_a_spawn_on_another_thread() {
 }
 
 #[test]
+fn loom_team_a_place_on_a_tray_against_a_spawn() {
+    // [TRAY-1]: as above of a task whose place is left without the key, since its handle is kept.
+    model_of_three(|| {
+        let rig = Rig::new(1, 1);
+        let worker = Sitting::worker(rig.team(), 0);
+        let first = try_spawn(async { 2 }).unwrap();
+        let team = rig.team();
+        let other = thread::spawn(move || {
+            let _guest = Sitting::guest(team);
+            wait_for(spawn(async { 3 })).unwrap()
+        });
+        worker.settle();
+        let handle = other.join().unwrap();
+        worker.settle();
+        assert_eq!(output(first) + output(handle), 5);
+        assert_eq!(counts().tasks_live_peak, 1);
+        drop(worker);
+        rig.shut_down();
+    });
+}
+
+#[test]
+fn loom_team_who_gets_a_place_from_a_tray_finds_its_task_gone() {
+    // [TRAY-2]: what a task did is seen by whoever got its place, though neither took the other's lock.
+    model_of_three(|| {
+        let rig = Rig::new(1, 1);
+        let worker = Sitting::worker(rig.team(), 0);
+        let done = Arc::new(AtomicUsize::new(0));
+        let first = try_spawn({
+            let done = done.clone();
+            async move { done.store(1, Ordering::Relaxed) }
+        });
+        let team = rig.team();
+        let other = thread::spawn(move || {
+            let _guest = Sitting::guest(team);
+            let second = try_spawn(async {}).ok();
+            if second.is_some() {
+                assert_eq!(done.load(Ordering::Relaxed), 1);
+            }
+            second
+        });
+        worker.settle();
+        let second = other.join().unwrap();
+        worker.settle();
+        output(first.unwrap());
+        second.map(output);
+        drop(worker);
+        rig.shut_down();
+    });
+}
+
+#[test]
 fn loom_team_free_against_a_spawn_elsewhere() {
     // [DESK-2]: the same of a thread that does not sit here.
     model_of_three(|| {

@@ -51,6 +51,7 @@ use crate::admission::Admission;
 use crate::sync::{IS_MODEL, park, park_timeout, seeded};
 use crate::task::shared::{self, Ended};
 use crate::task::team::{Seat, Team, Worker};
+use crate::task::tray::Left;
 use crate::task::{self, Header};
 
 /// Every so many polls the injector comes before the own ring.
@@ -263,7 +264,7 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             Some(long_ns) => self.run_watched(task, long_ns),
         };
         if let Some(ended) = ended {
-            carry_out(self.admission, ended);
+            carry_out(self.admission, self.worker, ended);
         }
     }
 
@@ -368,15 +369,19 @@ impl<P: TeamPark> Stealing<'_, P> {
 
 /// [STEAL-3]
 #[inline(always)]
-pub(crate) fn carry_out(admission: &Admission, ended: Ended) {
-    {
+pub(crate) fn carry_out(admission: &Admission, worker: &Worker, ended: Ended) {
+    let left = if ended.is_only_a_place() { worker.leave_place(ended.bytes) } else { Left::Not };
+    if !matches!(left, Left::Quietly) {
         let _inside = task::enter();
         if let Some(at) = task::current() {
             if seeded("shared_frees_without_key") {
                 task::outside(|| ended.free(at.1));
             }
             ended.free(at.1);
-            admission.release(at, ended.place, ended.bytes);
+            match left {
+                Left::Not => admission.release(at, ended.place, ended.bytes),
+                _ => admission.release_left(at),
+            }
         }
     }
     ended.publish();
@@ -391,7 +396,7 @@ pub(crate) fn shut_down(team: &'static Team, seat: &Seat, park: &impl TeamPark) 
         admission.begin_end();
         admission
     };
-    shared::cancel_all(team, seat.worker(), |ended| carry_out(admission, ended));
+    shared::cancel_all(team, seat.worker(), |ended| carry_out(admission, seat.worker(), ended));
     let _inside = task::enter();
     let Some(at) = task::current() else { return };
     if at.0.shared.inbox.take_attention() {

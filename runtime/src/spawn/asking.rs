@@ -125,7 +125,7 @@ impl<S: Seed> Asking<S> {
         if let Err(Refusal::Full | Refusal::Queued) = admitted {
             // The clone is the caller's code and may change who fits, so the question is asked again after it.
             let waker = cloned(cx.waker());
-            admitted = admission.try_admit(at, terms.bytes);
+            admitted = admission.try_admit_or_wait(at, terms.bytes);
             if let Err(Refusal::Full | Refusal::Queued) = admitted {
                 if !admission.may_wait() {
                     let_go(Some(waker));

@@ -27,6 +27,14 @@ impl Team {
     pub(super) fn is_of_this_thread(&self) -> bool {
         match *self {}
     }
+
+    pub(crate) fn left(&self) -> [usize; 2] {
+        match *self {}
+    }
+
+    pub(crate) fn want_places(&self, _: bool) {
+        match *self {}
+    }
 }
 
 impl Home {

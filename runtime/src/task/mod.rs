@@ -70,6 +70,8 @@ mod state;
 mod table;
 #[cfg(feature = "stealing")]
 pub(crate) mod team;
+#[cfg(feature = "stealing")]
+pub(crate) mod tray;
 mod vtable;
 pub(crate) mod waiter;
 pub(crate) mod waker;

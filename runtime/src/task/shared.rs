@@ -65,6 +65,12 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// Whether all that is left of it is a task's place: it needs the key for nothing.
+    #[inline(always)]
+    pub(crate) fn is_only_a_place(&self) -> bool {
+        self.place == Place::Task && !self.is_detached
+    }
+
     /// Frees the header, if nobody has a handle of it; the caller holds the key.
     pub(crate) fn free(&self, local: &Local) {
         if self.is_detached {

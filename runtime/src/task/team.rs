@@ -45,6 +45,7 @@ use std::ptr::NonNull;
 use super::body::{CACHE_BYTES_IDLE, CACHE_BYTES_MAX, Cache};
 use super::home::{Home, Local, current, set_current};
 use super::injector::Injector;
+use super::tray::{Left, Tray};
 use super::{Header, Place};
 use crate::scheduler::idle::Idle;
 use crate::scheduler::ring::{Apart, Ring};
@@ -93,6 +94,7 @@ pub(crate) struct Worker {
     is_in_driver: AtomicBool,
     /// How many polls it has done, told now and then.
     polls: Apart<AtomicUsize>,
+    tray: Apart<Tray>,
 }
 
 // SAFETY: [TEAM-2] the cells are the sitting thread's alone; the rest is Sync by itself.
@@ -123,6 +125,7 @@ impl Worker {
             thread: Mutex::new(None),
             is_in_driver: AtomicBool::new(false),
             polls: Apart(AtomicUsize::new(0)),
+            tray: Apart(Tray::new()),
         }
     }
 
@@ -185,6 +188,15 @@ impl Worker {
         }
         // This worker looks there itself, as into its ring; and rings another when its backlog has lasted.
         team.notify_cheaply(false);
+    }
+
+    /// Leaves the place of a task that ended here, if that may be done without the key.
+    #[inline(always)]
+    pub(crate) fn leave_place(&self, bytes: usize) -> Left {
+        match self.number {
+            Some(_) => self.tray.0.leave(bytes),
+            None => Left::Not,
+        }
     }
 
     /// Leaves all that is in its ring to others.
@@ -447,6 +459,20 @@ impl Team {
     pub(crate) fn is_aside(&self) -> bool {
         // Ordering: Relaxed; a hint.
         self.is_aside.load(Ordering::Relaxed)
+    }
+
+    /// How many places, and bytes, ended tasks have left on trays, ever; the caller holds the key.
+    pub(crate) fn left(&self) -> [usize; 2] {
+        self.workers.iter().fold([0, 0], |[places, bytes], worker| {
+            let left = worker.tray.0.left();
+            // A tray's count of places has a bit less than a word.
+            [places.wrapping_add(left[0]) & (usize::MAX >> 1), bytes.wrapping_add(left[1])]
+        })
+    }
+
+    /// Says whether a place is to be given on at once when a task ends; the caller holds the key.
+    pub(crate) fn want_places(&self, is_wanted: bool) {
+        self.workers.iter().for_each(|worker| worker.tray.0.want(is_wanted));
     }
 
     /// Whether no other thread has asked for anything.
