@@ -109,7 +109,7 @@ impl<const N: usize> Bags<N> {
         let head = self.heads[bag];
         let chunk = self.chunks.get_mut(head as usize)?;
         chunk.len -= 1;
-        let index = chunk.items[chunk.len as usize];
+        let index = *chunk.items.get(chunk.len as usize)?;
         if chunk.len == 0 {
             self.heads[bag] = chunk.next;
             self.give_chunk(head);

@@ -36,6 +36,9 @@ use crate::task::{self, Finished, Home, Local, Site};
 /// How often the end of a runtime looks at what other threads ask.
 const LAST_LOOKS: usize = 4;
 
+/// So many tasks do not fit a core's cache: what the next one lies in is fetched while one is polled.
+const MANY: usize = 4096;
+
 /// The tasks of one runtime and the loop over them.
 pub(crate) struct Scheduler {
     home: &'static Home,
@@ -68,10 +71,11 @@ impl Scheduler {
                 polls_max = 1;
             }
             let notes_polled = self.admission.notes_polled();
+            let are_many = self.local.table.taken() >= MANY;
             while polls < polls_max {
                 let Some(next) = self.local.queue.pop() else { break };
-                if let Some(after) = self.local.queue.head() {
-                    task::prefetch(after);
+                if are_many {
+                    self.local.queue.head().inspect(|after| task::prefetch(after));
                 }
                 if notes_polled {
                     self.admission.note_polled(next);

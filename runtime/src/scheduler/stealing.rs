@@ -30,8 +30,8 @@
 //!   time, and only until it is rung, or one of the others stands still; with an empty ring.
 //!
 //! # Cost
-//! Locked instructions: a yield four (the ring's pop, start, wake, end of the poll), a spawn and join thirteen, of which four
-//! are the key's.
+//! Locked instructions: a yield three (the ring's pop, start, end of the poll), a spawn and join twelve, of which two are the
+//! key's.
 //!
 //! # Rejected
 //! - A slot for the task that was woken last, as others have it: it cannot be stolen, and two that wake each other starve a third

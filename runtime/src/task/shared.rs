@@ -41,7 +41,7 @@ use super::body::Cache;
 use super::home::Home;
 use super::joiner::Joiner;
 use super::state::{Action, Event, Outcome, Snapshot, next};
-use super::team::{Team, Worker};
+use super::team::{Team, Worker, wakes_itself};
 use super::vtable::{Payload, quietly};
 use super::{BUDGET, Header, Local, Place, WaitsFor, waker};
 use crate::sync::{Ordering, seeded, yield_thread};
@@ -120,6 +120,7 @@ pub(crate) fn run(worker: &'static Worker, task: &'static Header) -> Option<Ende
     let waker = waker::waker(task, running.generation());
     let mut cx = Context::from_waker(&waker);
     worker.current.set(Some(task));
+    worker.woke_itself.set(false);
     worker.budget.set(BUDGET);
     task.set_reasons(WaitsFor::NOTHING_KNOWN);
     // SAFETY: [VTABLE-1] [TASK-2] this thread has just set the task running, and its body holds its future.
@@ -127,7 +128,7 @@ pub(crate) fn run(worker: &'static Worker, task: &'static Header) -> Option<Ende
     worker.current.set(None);
     match polled {
         Poll::Ready(outcome) => Some(end(task, outcome)),
-        Poll::Pending => match task.move_on(Event::PollPending) {
+        Poll::Pending => match task.end_poll(worker.woke_itself.get()) {
             Action::Cancel => Some(cancel(worker, task)),
             Action::Enqueue => {
                 task.schedule();
@@ -187,10 +188,32 @@ impl Header {
         }
     }
 
+    /// The poll has ended without a result; the task may have been woken by itself, which is done in the same step.
+    #[inline(always)]
+    fn end_poll(&self, woke_itself: bool) -> Action {
+        let woke_itself = woke_itself && !seeded("shared_own_wake_is_lost");
+        // Ordering: Relaxed; the exchange decides.
+        let mut bits = self.state.load(Ordering::Relaxed);
+        loop {
+            let at = Snapshot::from_bits(bits);
+            let woken = if woke_itself { next(at, Event::Wake).0 } else { at };
+            let (to, action) = next(woken, Event::PollPending);
+            // Ordering: AcqRel; as in `step_on`.
+            match self.state.compare_exchange(bits, to.bits(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return action,
+                Err(now) => bits = now,
+            }
+        }
+    }
+
     /// Wakes the task that lives here, if it is still the one of `generation`.
     pub(super) fn wake_shared(&'static self, generation: u32) {
         // Ordering: Acquire; a task that is over by now has nobody to see what was written before this.
         let mut bits = self.state.load(Ordering::Acquire);
+        let is_own = Snapshot::from_bits(bits).generation() == generation;
+        if is_own && wakes_itself(self) {
+            return;
+        }
         loop {
             let at = Snapshot::from_bits(bits);
             if at.generation() != generation || at.is_over() {

@@ -20,8 +20,10 @@
 //! threads inside `block_on`.
 //!
 //! # Cost
-//! Locked instructions: two for the key. A spawn takes it once (and pushes to a ring with none), the end of a task once (with
-//! one more each for `StartPoll`, the joiner and the end itself), a wake and a poll never.
+//! Locked instructions: two for the key. A spawn takes it once (and pushes to a ring with none); the end of a task only if somebody
+//! waits for its place, or nobody has its handle, and else leaves the place on a tray (`tray.rs`) with one (and one more each for
+//! `StartPoll`, the joiner and the end itself); a wake and a poll never. A task that wakes itself, as one that yields does,
+//! leaves a note for the end of its poll, with none.
 //!
 //! # Invariants
 //! - [TEAM-1] The home's local half is touched by the thread that holds the key, and [`current`] names a
@@ -36,7 +38,7 @@
 //! - Wakers collected under the key and woken after it: a list that grows, and a second path for what the owner does at once.
 //!
 //! # Read next
-//! `shared.rs`, how a task is moved; `../scheduler/stealing.rs`, the loop.
+//! `shared.rs`, how a task is moved; `tray.rs`; `../scheduler/stealing.rs`, the loop.
 
 use std::cell::Cell as StdCell;
 use std::marker::PhantomData;
@@ -84,6 +86,8 @@ pub(crate) struct Worker {
     /// The task being polled just now, and what is left of its budget, while this thread does not hold the key.
     pub(super) current: Cell<Option<&'static Header>>,
     pub(super) budget: Cell<u32>,
+    /// Whether that task was woken on this thread while it was being polled: by itself, or by what it called.
+    pub(super) woke_itself: Cell<bool>,
     /// Whether it lets in who waits, or is in the waker of one of them.
     granting: Cell<bool>,
     key: StdCell<Option<MutexGuard<'static, ()>>>,
@@ -119,6 +123,7 @@ impl Worker {
             cache: Cache::new(),
             current: Cell::new(None),
             budget: Cell::new(0),
+            woke_itself: Cell::new(false),
             granting: Cell::new(false),
             key: StdCell::new(None),
             outer: StdCell::new(None),
@@ -334,6 +339,14 @@ impl Worker {
             thread.unpark();
         }
     }
+}
+
+/// Notes that a task is woken, if it is the one that is being polled on this thread: the end of that poll sees to it.
+#[inline(always)]
+pub(super) fn wakes_itself(task: &'static Header) -> bool {
+    let is_polled = |worker: &&Worker| worker.current.get().is_some_and(|current| std::ptr::eq(current, task));
+    let worker = seated().filter(is_polled);
+    worker.inspect(|worker| worker.woke_itself.set(true)).is_some()
 }
 
 /// The header that an item of a ring is.
