@@ -96,13 +96,6 @@ impl<const N: usize> Bags<N> {
         Place::new(head, position)
     }
 
-    /// What [`pop`](Self::pop) takes out next.
-    #[inline]
-    pub(super) fn last(&self, bag: usize) -> Option<u32> {
-        let chunk = self.chunks.get(self.heads[bag] as usize)?;
-        Some(chunk.items[chunk.len as usize - 1])
-    }
-
     /// Takes some index out of a bag.
     #[inline]
     pub(super) fn pop(&mut self, bag: usize) -> Option<u32> {
@@ -135,10 +128,10 @@ impl<const N: usize> Bags<N> {
     }
 
     /// The next chunk's indices of what was taken out of a bag.
-    pub(super) fn next_of(&mut self, emptied: &mut Emptied) -> Option<Indices> {
+    pub(super) fn next_of(&mut self, emptied: &mut Emptied) -> Option<impl Iterator<Item = u32> + use<N>> {
         let chunk = *self.chunks.get(emptied.0 as usize)?;
         self.give_chunk(std::mem::replace(&mut emptied.0, chunk.next));
-        Some(Indices(chunk))
+        Some(chunk.items.into_iter().take(chunk.len as usize))
     }
 
     /// An empty chunk in front of `next`.
@@ -162,15 +155,6 @@ impl<const N: usize> Bags<N> {
 #[must_use]
 pub(super) struct Emptied(u32);
 
-/// Some of what was in a bag.
-pub(super) struct Indices(Chunk);
-
-impl Indices {
-    pub(super) fn as_slice(&self) -> &[u32] {
-        &self.0.items[..self.0.len as usize]
-    }
-}
-
 #[cfg(all(test, not(anteroom_loom)))]
 mod tests {
     use std::collections::BTreeMap;
@@ -185,7 +169,7 @@ mod tests {
         let mut emptied = bags.empty(bag);
         let mut found = Vec::new();
         while let Some(indices) = bags.next_of(&mut emptied) {
-            found.extend(indices.as_slice());
+            found.extend(indices);
         }
         found.sort_unstable();
         found

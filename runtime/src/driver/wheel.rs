@@ -40,7 +40,6 @@ use slab::Slab;
 
 use super::bags::{self, Bags, Place};
 use crate::bytes::table_bytes;
-use crate::task::body::prefetch;
 
 const SLOT_BITS: u32 = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -182,10 +181,7 @@ impl Wheel {
             set_occupied(&mut self.occupied, bag, false);
             let mut emptied = self.bags.empty(bag);
             while let Some(indices) = self.bags.next_of(&mut emptied) {
-                for &index in indices.as_slice() {
-                    prefetch(&raw const self.entries[index as usize]);
-                }
-                for &index in indices.as_slice() {
+                for index in indices {
                     let entry = &mut self.entries[index as usize];
                     entry.place = put(&mut self.bags, &mut self.occupied, start, entry.deadline, index);
                 }
@@ -198,10 +194,6 @@ impl Wheel {
     #[inline]
     pub(crate) fn pop_due(&mut self) -> Option<Waker> {
         let index = self.bags.pop(DUE)?;
-        if let Some(next) = self.bags.last(DUE) {
-            // What its wake touches, while this one is woken.
-            prefetch(self.entries[next as usize].waker.data());
-        }
         Some(self.entries.remove(index as usize).waker)
     }
 }

@@ -199,7 +199,7 @@ impl Body {
 
 /// Has the processor fetch what lies there; nothing where stable Rust has no word for that.
 #[inline(always)]
-pub(crate) fn prefetch<T>(at: *const T) {
+pub(super) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: it may be any address, since nothing is read that a program could see.
     unsafe {

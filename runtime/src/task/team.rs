@@ -344,7 +344,8 @@ impl Worker {
 /// Notes that a task is woken, if it is the one that is being polled on this thread: the end of that poll sees to it.
 #[inline(always)]
 pub(super) fn wakes_itself(task: &'static Header) -> bool {
-    let is_polled = |worker: &&Worker| worker.current.get().is_some_and(|current| std::ptr::eq(current, task));
+    let is_polled =
+        |worker: &&Worker| worker.current.get().is_some_and(|current| std::ptr::eq(current, task));
     let worker = seated().filter(is_polled);
     worker.inspect(|worker| worker.woke_itself.set(true)).is_some()
 }
