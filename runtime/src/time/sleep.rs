@@ -14,7 +14,7 @@ use crate::{driver, task};
 ///
 /// It is never early, and late by at most the timer resolution and what the system and the other tasks add. The resolution is
 /// 100 µs, or 1 ms while many timers fire, unless [`Builder::timer_resolution`](crate::Builder::timer_resolution) says otherwise.
-/// A duration that no clock can hold is thirty years.
+/// A duration that no clock can hold is thirty years. Of two sleeps that end within one resolution, any may be the first.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
