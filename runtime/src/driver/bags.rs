@@ -85,6 +85,7 @@ impl<const N: usize> Bags<N> {
     #[inline]
     pub(super) fn push(&mut self, bag: usize, index: u32) -> Place {
         let mut head = self.heads[bag];
+        // [BAGS-1]
         if head == NONE || self.chunks[head as usize].len as usize == ITEMS {
             head = self.take_chunk(head);
             self.heads[bag] = head;
