@@ -95,7 +95,7 @@ impl Holder {
 pub struct Holders {
     list: Vec<Holder>,
     tasks_max: usize,
-    tasks_live: usize,
+    reserved: usize,
 }
 
 impl Deref for Holders {
@@ -109,13 +109,15 @@ impl Deref for Holders {
 impl Holders {
     /// Places that are reserved and hold no task yet.
     pub fn reserved(&self) -> usize {
-        self.tasks_live - self.list.iter().filter(|holder| !holder.is_service()).count()
+        self.reserved
     }
 }
 
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Thousands(self.tasks_live), Thousands(self.tasks_max))?;
+        // As listed: of several threads' tasks some may have ended since the first was.
+        let live = self.reserved + self.list.iter().filter(|holder| !holder.is_service()).count();
+        write!(f, "{}/{}", Thousands(live), Thousands(self.tasks_max))?;
         let mut groups: BTreeMap<_, usize> = BTreeMap::new();
         for holder in self.list.iter().filter(|holder| !holder.is_service()) {
             let on = if holder.is_ready() { None } else { Some(holder.waits_for()) };
@@ -263,7 +265,7 @@ pub fn holders() -> Holders {
         }
     });
     let counts = admission.counts();
-    Holders { list, tasks_max: counts.tasks_max, tasks_live: counts.tasks_live }
+    Holders { list, tasks_max: counts.tasks_max, reserved: counts.reserved }
 }
 
 /// Who waits for a place of the runtime that this thread is inside of, in order. Looks at everybody who waits.

@@ -66,6 +66,7 @@ impl From<Counts> for Metrics {
             waiting,
             waiting_peak,
             in_place,
+            reserved: _,
         } = counts;
         Metrics {
             tasks_max,

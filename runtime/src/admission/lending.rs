@@ -108,6 +108,11 @@ impl Lending {
         self.live.set(0);
     }
 
+    /// How many places are held by reservations.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.get()
+    }
+
     /// No offer stands any more, and everybody may have one again.
     fn next_round(&self) {
         let Offer { number, round } = self.offer.get();

@@ -19,7 +19,8 @@
 //!
 //! # Invariants
 //! - [ADMIT-1] No user code runs while the ledger is borrowed: wakers are taken out under the borrow and woken after it.
-//! - [ADMIT-2] Every path that returns units ends in [`Admission::grant`]: release, cancel, a node from the desk, close.
+//! - [ADMIT-2] Every path that returns units ends in [`Admission::grant`]: release, cancel, a node from the desk, close. Of a team's
+//!   trays anybody may take units, since while someone waits, who left them there comes to grant ([TRAY-1]).
 //! - [ADMIT-3] One grant loop runs at a time on a thread; a nested call leaves its work to the outer one. Of a team, other
 //!   threads do not: the one that grants may be in a waker, for as long as that takes.
 //!
@@ -99,6 +100,7 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     pub(crate) waiting_peak: usize,
     pub(crate) in_place: usize,
+    pub(crate) reserved: usize,
 }
 
 /// Admission to one runtime; the owner's alone.
@@ -219,11 +221,14 @@ impl Admission {
     /// As [`try_admit`](Self::try_admit), for who waits if there is no place, and then [`enqueue`](Self::enqueue)s itself before it gives the key back.
     #[inline]
     pub(crate) fn try_admit_or_wait(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
-        let mut admitted = self.try_admit(at, bytes);
-        if admitted == Err(Refusal::Full) && self.want_left() {
-            admitted = self.try_admit(at, bytes);
+        loop {
+            let admitted = self.try_admit(at, bytes);
+            // Asked again as often as wanting was new: whoever was let in meanwhile was told without the key, and the place
+            // of another may have been left, and wanted no more.
+            if admitted != Err(Refusal::Full) || !self.want_left() {
+                return admitted;
+            }
         }
-        admitted
     }
 
     /// A place of the services' budget, or `Full`.
@@ -448,12 +453,14 @@ impl Admission {
     /// Moves in who was granted `units`, and tells.
     #[inline(always)]
     fn let_in(&self, at: (&'static Home, &Local), units: [usize; 2], waiter: &'static SpawnWaiter) {
+        // Before it is one: on another thread it may be over at once.
+        let live = self.ledger().in_use()[0];
         match waiter.admit(at) {
             Granted::Admitted { waker, is_task } => {
                 if !is_task {
                     self.note_reserved(1);
                 }
-                self.note_live(self.ledger.borrow_mut());
+                self.tasks_live_peak.set(self.tasks_live_peak.get().max(live));
                 tell(waker);
             }
             // Its node comes back over the desk; the units go to the next in line.
@@ -603,6 +610,7 @@ impl Admission {
             waiting: ledger.waiting(),
             waiting_peak: self.waiting_peak.get(),
             in_place: self.lending.live.get(),
+            reserved: self.lending.reserved(),
         }
     }
 }

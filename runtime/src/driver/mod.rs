@@ -75,8 +75,8 @@ const SYSTEM_TURN_EVERY_NS: u64 = 100_000;
 const POLLS_MAX: u32 = 64;
 /// ... and at least so often, as far as single polls let it.
 const LOOK_EVERY_NS: u64 = 25_000;
-/// Before a wait that may last longer, memory that is kept for reuse goes back. The wheel's waits end up to 256 ticks before a
-/// timer, so with this one of 100 ms is long.
+/// Before a wait that may last longer, memory that is kept for reuse goes back. For most timers the wheel's wait ends up to 256
+/// ticks early, so with this one of 100 ms is long.
 const TRIM_BEFORE_NS: u64 = 70_000_000;
 
 /// ... and what went to the allocator, to the system, when it was at least so much, ...

@@ -20,8 +20,9 @@
 //! threads inside `block_on`.
 //!
 //! # Cost
-//! Locked instructions: two for the key. A spawn takes it once (and pushes to a ring with none); the end of a task only if somebody
-//! waits for its place, or nobody has its handle, and else leaves the place on a tray (`tray.rs`) with one (and one more each for
+//! Locked instructions: two for the key. A spawn takes it once (and pushes to a ring with none); the end of a task leaves its place
+//! on a tray (`tray.rs`) with one, and takes the key only where the limit is near or somebody waits, where nobody has its
+//! handle, and for a service and a task that declared bytes (and one more each for
 //! `StartPoll`, the joiner and the end itself); a wake and a poll never. A task that wakes itself, as one that yields does,
 //! leaves a note for the end of its poll, with none.
 //!

@@ -16,7 +16,8 @@
 //! - [TRAY-2] Only the worker itself adds to its words, when the future is gone.
 //!
 //! # Cost
-//! A locked instruction in place of the key's two, on a line that is the worker's while there is room.
+//! A locked instruction in place of the key's two, on a line that is the worker's. While somebody waits, and until half of the limit
+//! is free after that, a look, and the key as ever.
 //!
 //! # Rejected
 //! One word for all workers: it would go to and fro as the key does.
