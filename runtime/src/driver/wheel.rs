@@ -14,8 +14,8 @@
 //!   deadline  0…0 05 39 00          differs first in level 1: stands in slot 57 of level 1
 //! ```
 //!
-//! A slot is a bag (`bags.rs`), and so is what is due. When now reaches the start of a slot of a higher level, its entries fall to lower ones. The next slot to be looked at is
-//! the first bit of the first level that has one, one of 32 words.
+//! A slot is a bag (`bags.rs`), and so is what is due. When now reaches the start of a slot of a higher level, its entries fall to
+//! lower ones. The next slot to be looked at is the first bit of the first level that has one, one of 32 words.
 //!
 //! # Invariants
 //! - [WHEEL-1] Every entry in a slot of level L shares with `now` all bits above that level, and its slot is beyond now's. So where
@@ -29,7 +29,7 @@
 //!   seconds fell twice instead of once.
 //!
 //! # Bounds
-//! As many entries as there are `Sleep`s that wait. Firing is bounded by their number.
+//! As many entries as there are `Sleep`s that wait, in a table that keeps its greatest size. Firing is bounded by their number.
 //!
 //! # Read next
 //! `bags.rs`, what a slot is; `mod.rs`, which turns time into ticks.
@@ -71,7 +71,8 @@ struct Entry {
     stamp: u32,
 }
 
-const _: () = assert!(usize::BITS < 64 || size_of::<Entry>() == 32);
+// In the slab, too, whose entries are this or a number.
+const _: () = assert!(usize::BITS < 64 || size_of::<Result<Entry, usize>>() == 32);
 
 /// All timers of one runtime, by tick.
 pub(crate) struct Wheel {

@@ -206,8 +206,9 @@ impl<'a, P: TeamPark> Stealing<'a, P> {
             let before = self.count(*now_ns);
             self.worth.sleep(before);
             let sleep = self.team.idle.0.prepare_sleep(self.number, searches, Bed::default());
-            // [STEAL-4]
-            if sleep == Sleep::Short && !self.team.is_stopping() {
+            // [STEAL-4]. When all sleep, the last to lie down looks whether they are stuck, and that may be this one.
+            let is_last = self.team.idle.0.asleep() == self.team.len();
+            if sleep == Sleep::Short && !is_last && !self.team.is_stopping() {
                 self.team.stand_aside(true);
                 park_timeout(each);
                 self.team.stand_aside(false);
