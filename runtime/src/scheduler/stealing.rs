@@ -27,7 +27,7 @@
 //!   so after its search has ended, since before that it counts as who looks.
 //! - [STEAL-3] As [LOOP-3]: what a finished task leaves is carried out in order, its place first, then its joiner.
 //! - [STEAL-4] Who stands aside (`worth.rs`) sleeps with work in sight, so it does so as the lookout alone, for a millisecond at a
-//!   time, and only until it is rung, or one of the others stands still; with an empty ring.
+//!   time, and only until it is rung, or one of the others stands still; with an empty ring, and while another is awake.
 //!
 //! # Cost
 //! Locked instructions: a yield three (the ring's pop, start, end of the poll), a spawn and join twelve, of which two are the
