@@ -218,7 +218,8 @@ impl Admission {
         Ok(())
     }
 
-    /// As [`try_admit`](Self::try_admit), for who waits if there is no place, and then [`enqueue`](Self::enqueue)s itself before it gives the key back.
+    /// As [`try_admit`](Self::try_admit), for who waits if there is no place, and then [`enqueue`](Self::enqueue)s itself before
+    /// it gives the key back.
     #[inline]
     pub(crate) fn try_admit_or_wait(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
         loop {
@@ -454,7 +455,13 @@ impl Admission {
     #[inline(always)]
     fn let_in(&self, at: (&'static Home, &Local), units: [usize; 2], waiter: &'static SpawnWaiter) {
         // Before it is one: on another thread it may be over at once.
-        let live = self.ledger().in_use()[0];
+        let live = {
+            let mut ledger = self.ledger.borrow_mut();
+            if ledger.in_use()[0] > self.tasks_live_peak.get() {
+                self.take_left(&mut ledger);
+            }
+            ledger.in_use()[0]
+        };
         match waiter.admit(at) {
             Granted::Admitted { waker, is_task } => {
                 if !is_task {

@@ -16,7 +16,8 @@
 //! | `GONE` | taken, or there was none | nobody: the task is done, or about to be in the next few instructions |
 //!
 //! # Order at the end
-//! Drop the future, free its block, store the output; leave the place on the worker's tray, or with the key give it on; take the joiner's waker (`GONE`); publish
+//! Drop the future, free its block, store the output; leave the place on the worker's tray, or with the key give it on; take the
+//! joiner's waker (`GONE`); publish
 //! `Done`; wake the joiner. So who has joined a task finds that its place is free, as with one thread. The waker is taken before
 //! `Done` is published because a handle that sees `Done` takes the output and gives the header back, and the word would be
 //! another task's. If there is no handle, the output is dropped before, without the key, and the header freed with it.
