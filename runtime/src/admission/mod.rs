@@ -203,6 +203,12 @@ impl Admission {
         std::ptr::eq(self.desk, door.desk) && self.epoch.get() == door.epoch
     }
 
+    /// Whether several threads ask for its places.
+    #[inline(always)]
+    pub(crate) fn is_of_team(&self) -> bool {
+        self.desk.home.team().is_some()
+    }
+
     /// A place at once, or why not.
     #[inline(always)]
     pub(crate) fn try_admit(&self, at: (&'static Home, &Local), bytes: usize) -> Result<(), Refusal> {
@@ -357,9 +363,8 @@ impl Admission {
 
     /// Puts a spawn at the tail of the line.
     #[inline]
-    pub(crate) fn enqueue(&self, local: &Local, waiter: &'static SpawnWaiter, spot: Option<Spot>) {
+    pub(crate) fn enqueue(&self, local: &Local, waiter: &'static SpawnWaiter) {
         waiter.since_ns.set(local.now_ns.get());
-        waiter.park_at(spot);
         debug_assert!(self.wants_left.get() || self.desk.home.team().is_none(), "[TRAY-1]");
         let mut ledger = self.ledger.borrow_mut();
         let key = ledger.enqueue([1, waiter.terms().bytes], waiter);
@@ -490,7 +495,7 @@ impl Admission {
                 None => self.let_in(at, units, waiter),
                 Some(Refusal::Closed) => tell(waiter.refuse(Refused::Closed)),
                 // Where its frame was polled meanwhile, if by a task here, it may be offered to run.
-                Some(_) if self.may_wait() => self.enqueue(at.1, waiter, waiter.spot()),
+                Some(_) if self.may_wait() => self.enqueue(at.1, waiter),
                 Some(_) => tell(waiter.refuse(Refused::QueueFull)),
             }
         }

@@ -31,7 +31,7 @@ use super::Park;
 use super::watch::Watch;
 use crate::admission::Admission;
 use crate::sync::{Ordering, fence};
-use crate::task::{self, Finished, Home, Local, Site};
+use crate::task::{self, Finished, Header, Home, Local, Site};
 
 /// How often the end of a runtime looks at what other threads ask.
 const LAST_LOOKS: usize = 4;
@@ -64,34 +64,20 @@ impl Scheduler {
         self.take_inbox(park);
         let root = task::Root::new(self.home, self.local, site);
         loop {
-            let mut polls = 0;
             let watched = self.watch.begin(self.local, park);
             if watched.is_some() {
                 // One at a time, so that its time is its own.
                 polls_max = 1;
             }
-            let notes_polled = self.admission.notes_polled();
-            let are_many = self.local.table.taken() >= MANY;
-            while polls < polls_max {
-                let Some(next) = self.local.queue.pop() else { break };
-                if are_many {
-                    self.local.queue.head().inspect(|after| task::prefetch(after));
-                }
-                if notes_polled {
-                    self.admission.note_polled(next);
-                }
-                if root.is(next) {
-                    let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
-                    if let Poll::Ready(output) = root.poll(poll) {
-                        if let Some(watched) = watched {
-                            self.watch.end(self.local, watched, park);
-                        }
-                        return output;
+            let mut polls_left = polls_max;
+            while self.poll_tasks(&root, &mut polls_left) {
+                let poll = |cx: &mut Context<'_>| future.as_mut().poll(cx);
+                if let Poll::Ready(output) = root.poll(poll) {
+                    if let Some(watched) = watched {
+                        self.watch.end(self.local, watched, park);
                     }
-                } else if let Some(finished) = task::run(self.local, next) {
-                    self.carry_out(finished);
+                    return output;
                 }
-                polls += 1;
             }
             if let Some(watched) = watched {
                 self.watch.end(self.local, watched, park);
@@ -109,6 +95,45 @@ impl Scheduler {
             } else {
                 polls_max = park.turn();
             }
+        }
+    }
+
+    /// Polls what is ready, in order, until `polls_left` is none, or it is the turn of `root`, which is taken out of the queue and
+    /// counted: whether it is. A function by itself, the same for all types of `root`.
+    #[inline(never)]
+    fn poll_tasks(&self, root: &task::Root, polls_left: &mut u32) -> bool {
+        let looks_closer = self.looks_closer();
+        let mut left = *polls_left;
+        while left > 0 {
+            let Some(next) = self.local.queue.pop() else { break };
+            left -= 1;
+            if looks_closer {
+                self.look_closer(next);
+            }
+            if root.is(next) {
+                *polls_left = left;
+                return true;
+            }
+            if let Some(finished) = task::run(self.local, next) {
+                self.carry_out(finished);
+            }
+        }
+        false
+    }
+
+    /// Whether each task that comes next is one for [`look_closer`](Self::look_closer).
+    fn looks_closer(&self) -> bool {
+        self.admission.notes_polled() || self.local.table.taken() >= MANY
+    }
+
+    /// Sees to a task that is polled next, and to the one after that.
+    #[inline(never)]
+    fn look_closer(&self, next: &'static Header) {
+        if self.local.table.taken() >= MANY {
+            self.local.queue.head().inspect(|after| task::prefetch(after));
+        }
+        if self.admission.notes_polled() {
+            self.admission.note_polled(next);
         }
     }
 

@@ -19,7 +19,7 @@ use super::{SpawnError, here};
 use crate::admission::{Admission, Door, Key, Refusal, SpawnWaiter, lending};
 use crate::task::in_place::finished;
 use crate::task::waiter::{Ended, Entry, Recycle};
-use crate::task::waker::{cloned, let_go};
+use crate::task::waker::{cloned, is_own, let_go};
 use crate::task::{
     self, Header, Home, JoinHandle, Local, Place, Plant, Seed, Site, Terms, WaitsFor, quietly, waits_for,
 };
@@ -123,9 +123,11 @@ impl<S: Seed> Asking<S> {
         };
         let mut unused = None;
         if let Err(Refusal::Full | Refusal::Queued) = admitted {
-            // The clone is the caller's code and may change who fits, so the question is asked again after it.
+            // The clone may be the caller's code and change who fits, so the question is asked again after it.
             let waker = cloned(cx.waker());
-            admitted = admission.try_admit_or_wait(at, terms.bytes);
+            if !is_own(&waker) || admission.is_of_team() {
+                admitted = admission.try_admit_or_wait(at, terms.bytes);
+            }
             if let Err(Refusal::Full | Refusal::Queued) = admitted {
                 if !admission.may_wait() {
                     let_go(Some(waker));
@@ -135,7 +137,9 @@ impl<S: Seed> Asking<S> {
                 this.entry.wait(waiter, shared, terms, waker);
                 // From now on it is this runtime's, wherever it is polled next.
                 *this.door = Some(admission.door());
-                admission.enqueue(at.1, waiter, admission.spot(at.1));
+                // Here, where its words are known, and not handed on as a whole: a copy would wait for what was just written.
+                waiter.park_at(admission.spot(at.1));
+                admission.enqueue(at.1, waiter);
                 waits_for(WaitsFor::ADMISSION);
                 return Poll::Pending;
             }
@@ -354,7 +358,15 @@ impl<P: Plant> Asking<P> {
     }
 
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
-    pub(crate) fn abandon(mut self: Pin<&mut Self>) {
+    #[inline(always)]
+    pub(crate) fn abandon(self: Pin<&mut Self>) {
+        if self.entry.has_node() {
+            self.abandon_node();
+        }
+    }
+
+    #[inline(never)]
+    fn abandon_node(mut self: Pin<&mut Self>) {
         if let Some(granted) = self.as_mut().leave() {
             let handle = handle::<P>(granted);
             handle.abort();

@@ -37,7 +37,7 @@ use super::site::Sites;
 use super::table::Table;
 #[cfg(feature = "stealing")]
 use super::team::Team;
-use super::{DETACH, Header, JOIN, WAKE};
+use super::{Action, DETACH, Event, Header, JOIN, WAKE};
 use crate::scheduler::inbox::Inbox;
 use crate::sync::{Cell, IS_MODEL, Mutex, Ordering, Scope, lock, scoped_local, seeded};
 
@@ -335,8 +335,9 @@ impl Header {
     pub(super) fn wake(&'static self, generation: u32) {
         match self.local() {
             Some(local) => {
-                if self.snapshot().generation() == generation {
-                    self.wake_local(local);
+                let at = self.snapshot();
+                if at.generation() == generation && self.step_from(at, Event::Wake).1 == Action::Enqueue {
+                    local.queue.push(self);
                 }
             }
             None => self.wake_foreign(generation),

@@ -25,6 +25,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::sync::{Mutex, PoisonError};
 
+use super::body::Cache;
 use super::home::Shared;
 use super::state::{Action, Event, Outcome};
 use super::vtable::Payload;
@@ -171,17 +172,25 @@ fn shared(task: &'static Header) -> &'static Shared {
 #[inline(always)]
 unsafe fn take_output<T>(task: &'static Header, local: Option<&Local>) -> Result<T, JoinError> {
     let cache = local.map(|local| &local.cache).or_else(|| task.cache_here());
-    match task.snapshot().outcome() {
-        Some(Outcome::Value) => {
-            // SAFETY: [JOIN-1] done with a value: the body holds the `T` that the vtable's `store` put there.
-            Ok(unsafe { task.body.take::<T>(cache) })
-        }
-        Some(Outcome::Panic) => {
-            // SAFETY: [JOIN-1] done with a panic: the body holds its payload.
-            let payload = unsafe { task.body.take::<Payload>(cache) };
-            Err(JoinError::panic(payload))
-        }
-        Some(Outcome::Cancelled) | None => Err(JoinError(JoinErrorKind::Cancelled)),
+    if task.snapshot().outcome() == Some(Outcome::Value) {
+        // SAFETY: [JOIN-1] done with a value: the body holds the `T` that the vtable's `store` put there.
+        return Ok(unsafe { task.body.take::<T>(cache) });
+    }
+    // SAFETY: forwarded from the caller; it holds no value.
+    Err(unsafe { take_error(task, cache) })
+}
+
+/// As [`take_output`], of a task that gave no value.
+///
+/// # Safety
+/// As there.
+#[cold]
+unsafe fn take_error(task: &'static Header, cache: Option<&Cache>) -> JoinError {
+    if task.snapshot().outcome() == Some(Outcome::Panic) {
+        // SAFETY: [JOIN-1] done with a panic: the body holds its payload.
+        JoinError::panic(unsafe { task.body.take::<Payload>(cache) })
+    } else {
+        JoinError(JoinErrorKind::Cancelled)
     }
 }
 
@@ -208,30 +217,45 @@ impl<T> Future for JoinHandle<T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let task = self.task.expect("a JoinHandle was polled after it was ready");
-        let result = match task.local() {
-            Some(local) => ready!(poll_local(task, local, cx)),
-            None if task.is_shared() => ready!(poll_shared(task, cx)),
-            None => ready!(poll_foreign(task, cx)),
+        let polled = match task.local() {
+            // Ordering: Relaxed; the handle came here after it asked for anything, so the bits are visible.
+            Some(local) if task.foreign.load(Ordering::Relaxed) == 0 => poll_local(task, local, cx),
+            local => poll_rarely(task, local, cx),
         };
-        self.task = None;
-        Poll::Ready(result)
+        if polled.is_ready() {
+            self.task = None;
+        }
+        polled
     }
 }
 
 #[inline(always)]
 fn poll_local<T>(task: &'static Header, local: &Local, cx: &Context<'_>) -> Poll<Result<T, JoinError>> {
-    // What this handle asked for while it was elsewhere comes first: a waker of then must not replace the one of now.
-    // Ordering: Relaxed; the handle came here after it asked, so the bits are visible.
-    if task.foreign.load(Ordering::Relaxed) != 0 {
-        attend(local, task);
-    }
-    if task.apply(Event::Join) == Action::Watch {
+    if task.look(Event::Join) == Action::Watch {
         task.set_joiner(cx.waker());
         local.waits_for(WaitsFor::JOIN);
         return Poll::Pending;
     }
     ready!(local.spend(cx));
     Poll::Ready(take(task, Some(local)))
+}
+
+/// As [`poll_local`], where it was elsewhere before, or is.
+#[inline(never)]
+fn poll_rarely<T>(
+    task: &'static Header,
+    local: Option<&Local>,
+    cx: &Context<'_>,
+) -> Poll<Result<T, JoinError>> {
+    match local {
+        Some(local) => {
+            // What this handle asked for while it was elsewhere comes first: a waker of then must not replace the one of now.
+            attend(local, task);
+            poll_local(task, local, cx)
+        }
+        None if task.is_shared() => poll_shared(task, cx),
+        None => poll_foreign(task, cx),
+    }
 }
 
 /// In a team any thread may be where the task is.
@@ -261,29 +285,41 @@ fn poll_foreign<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, Jo
 }
 
 impl<T> Drop for JoinHandle<T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return };
-        let local = task.local();
-        if task.snapshot().is_done() {
-            if local.is_some_and(|_| task.foreign.load(Ordering::Relaxed) != 0) {
-                attend(local.expect("just seen"), task);
-            }
-            // The header goes back first: the output's drop is user code, and may panic.
-            let output = take::<T>(task, local);
-            drop(output);
-        } else if let Some(local) = local {
-            if task.foreign.load(Ordering::Relaxed) != 0 {
-                attend(local, task);
-            }
-            task.detach_local(local);
-        } else if task.is_shared() {
-            if !task.detach_shared() {
-                drop(take::<T>(task, None));
-            }
-        } else {
-            detach_foreign::<T>(task);
+        if let Some(task) = self.task {
+            let_go::<T>(task);
         }
+    }
+}
+
+/// The only handle of `task` is dropped.
+#[inline]
+fn let_go<T>(task: &'static Header) {
+    match task.local() {
+        Some(_) if task.foreign.load(Ordering::Relaxed) == 0 && task.let_run() => {}
+        local => let_go_rarely::<T>(task, local),
+    }
+}
+
+/// As [`let_go`], of a task that is done, or has something of its handle's, or is elsewhere.
+#[inline(never)]
+fn let_go_rarely<T>(task: &'static Header, local: Option<&Local>) {
+    if let Some(local) = local {
+        attend(local, task);
+    }
+    if task.snapshot().is_done() {
+        // The header goes back first: the output's drop is user code, and may panic.
+        let output = take::<T>(task, local);
+        drop(output);
+    } else if let Some(local) = local {
+        task.detach_local(local);
+    } else if task.is_shared() {
+        if !task.detach_shared() {
+            drop(take::<T>(task, None));
+        }
+    } else {
+        detach_foreign::<T>(task);
     }
 }
 

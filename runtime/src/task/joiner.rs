@@ -52,31 +52,33 @@ impl Header {
     /// Remembers whom to wake; only another's waker is cloned.
     #[inline(always)]
     pub(super) fn set_joiner(&self, waker: &Waker) {
-        let old = match waker::own_data(waker) {
-            Some(data) => self.replace_joiner_data(data),
-            None => self.replace_joiner(waker.clone()),
-        };
-        if let Joiner::Boxed(waker) = old {
-            quietly(|| drop(waker));
+        match waker::own_data(waker) {
+            Some(data) if self.marks().joiner() != JoinerKind::Boxed => {
+                self.joiner.set(data);
+                self.set_joiner_kind(JoinerKind::Own);
+            }
+            _ => self.set_joiner_boxed(waker),
+        }
+    }
+
+    /// As [`set_joiner`](Self::set_joiner), where another's waker comes or goes.
+    #[cold]
+    fn set_joiner_boxed(&self, waker: &Waker) {
+        if let Joiner::Boxed(old) = self.replace_joiner(waker.clone()) {
+            quietly(|| drop(old));
         }
     }
 
     /// Remembers whom to wake, and gives back who was to be.
     pub(super) fn replace_joiner(&self, waker: Waker) -> Joiner {
-        if let Some(data) = waker::own_data(&waker) {
-            return self.replace_joiner_data(data);
-        }
         let old = self.take_joiner();
+        if let Some(data) = waker::own_data(&waker) {
+            self.joiner.set(data);
+            self.set_joiner_kind(JoinerKind::Own);
+            return old;
+        }
         self.joiner.set(Box::into_raw(Box::new(waker)).cast_const().cast());
         self.set_joiner_kind(JoinerKind::Boxed);
-        old
-    }
-
-    #[inline(always)]
-    fn replace_joiner_data(&self, data: *const ()) -> Joiner {
-        let old = self.take_joiner();
-        self.joiner.set(data);
-        self.set_joiner_kind(JoinerKind::Own);
         old
     }
 

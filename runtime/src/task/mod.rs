@@ -165,10 +165,12 @@ impl Marks {
 
     #[inline(always)]
     const fn place(self) -> Place {
+        // Number for number, so that nothing is computed.
         match (self.0 & Self::PLACE) >> Self::PLACE_SHIFT {
             0 => Place::Root,
             1 => Place::Task,
-            _ => Place::Service,
+            2 => Place::Service,
+            _ => unreachable!(),
         }
     }
 
@@ -190,7 +192,8 @@ impl Marks {
         match self.0 & Self::JOINER {
             0 => JoinerKind::None,
             1 => JoinerKind::Own,
-            _ => JoinerKind::Boxed,
+            2 => JoinerKind::Boxed,
+            _ => unreachable!(),
         }
     }
 
@@ -518,10 +521,25 @@ impl Header {
         self.step(event).1
     }
 
+    /// What an event calls for that changes nothing.
+    #[inline(always)]
+    fn look(&self, event: Event) -> Action {
+        let at = self.snapshot();
+        let (to, action) = next(at, event);
+        debug_assert!(action != Action::Impossible && to == at, "{event:?} in {self:?}");
+        action
+    }
+
     /// As [`apply`](Self::apply), and what the state is now, which an atomic load would have to fetch again.
     #[inline(always)]
     fn step(&self, event: Event) -> (Snapshot, Action) {
-        let (to, action) = next(self.snapshot(), event);
+        self.step_from(self.snapshot(), event)
+    }
+
+    /// As [`step`](Self::step), from what the owner has just read.
+    #[inline(always)]
+    fn step_from(&self, at: Snapshot, event: Event) -> (Snapshot, Action) {
+        let (to, action) = next(at, event);
         debug_assert_ne!(action, Action::Impossible, "{event:?} in {self:?}");
         // Ordering: Release; pairs with the Acquire in `snapshot`. [TASK-1] a plain store is enough: nobody else writes.
         self.state.store(to.bits(), Ordering::Release);
@@ -539,6 +557,18 @@ impl Header {
         if self.apply(Event::Abort) == Action::Enqueue {
             local.queue.push(self);
         }
+    }
+
+    /// Its handle is gone, and left nothing; false if it did, or the task is done, and nothing has changed then.
+    #[inline(always)]
+    fn let_run(&self) -> bool {
+        let at = self.snapshot();
+        let is_simple = !at.is_done() && self.marks().joiner() == JoinerKind::None;
+        if is_simple {
+            let (_, action) = self.step_from(at, Event::Detach);
+            debug_assert_eq!(action, Action::Nothing);
+        }
+        is_simple
     }
 
     fn detach_local(&'static self, local: &Local) {
@@ -565,7 +595,7 @@ impl Header {
 
     /// Wakes `waker` when the task is done, which may be now.
     fn watch(&'static self, waker: Waker) {
-        if self.apply(Event::Join) == Action::Take {
+        if self.look(Event::Join) == Action::Take {
             quietly(|| waker.wake());
         } else if let Joiner::Boxed(old) = self.replace_joiner(waker) {
             quietly(|| drop(old));

@@ -278,6 +278,7 @@ impl<K: Copy + Send> Waiter<K> {
     }
 
     /// Gives the node back to the owner, from wherever the frame is. `None` on the owner's thread: the caller recycles it.
+    #[inline(always)]
     pub(super) fn give_back(&'static self, is_cancelled: bool) -> Option<&'static Waiter<K>> {
         if self.desk.home.local().is_some() {
             return Some(self);
@@ -350,6 +351,12 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
     /// Whether nothing has happened to it yet.
     pub(crate) fn is_fresh(&self) -> bool {
         matches!(self.stage, Stage::Fresh { .. })
+    }
+
+    /// Whether it waits, or runs in place.
+    #[inline(always)]
+    pub(crate) fn has_node(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(_) | Stage::InPlace(_))
     }
 
     /// The node of a frame that waits.
@@ -436,8 +443,24 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
     }
 
     /// Looks whether the wait has ended; if not, `cx`'s waker is the one to wake. `None` if it does not wait at all.
+    #[inline(always)]
     pub(crate) fn poll_wait(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Option<Poll<Ended<K>>> {
         let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
+        // Ordering: as in `settled`.
+        if waiter.claim.load(Ordering::Acquire) != DONE {
+            return self.poll_wait_on(waiter, cx);
+        }
+        *self.stage() = Stage::Gone;
+        Some(Poll::Ready(Ended::Admitted(waiter.child.take(), waiter.give_back(false))))
+    }
+
+    /// As [`poll_wait`](Self::poll_wait), of one that was not admitted yet.
+    #[inline(never)]
+    fn poll_wait_on(
+        self: Pin<&mut Self>,
+        waiter: &'static Waiter<K>,
+        cx: &Context<'_>,
+    ) -> Option<Poll<Ended<K>>> {
         let claim = match waiter.settled() {
             Some(claim) => claim,
             None => {

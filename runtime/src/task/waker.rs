@@ -32,37 +32,44 @@ use super::{Header, outside};
 /// machine; all of it is constants here.
 #[derive(Clone, Copy)]
 struct Packing {
-    /// The bits of an address that a generation takes, low and high.
-    low: u64,
-    high: u64,
-    low_bits: u32,
-    /// Where the high bits start; without any it does not matter, and must not overflow a shift.
-    high_shift: u32,
+    word_bits: u32,
+    /// How many bits of the generation lie above an address; the rest lies below.
+    high_bits: u32,
 }
 
 /// That of this machine.
 const PACKING: Packing = Packing::of(usize::BITS);
-const LOW: usize = PACKING.low as usize;
-const HIGH: usize = PACKING.high as usize;
+const NOT_ADDRESS: usize = PACKING.not_address() as usize;
 
 impl Packing {
     const fn of(word_bits: u32) -> Self {
         let low_bits = 6;
-        let high_bits = generation_bits(word_bits) - low_bits;
-        let word = u64::MAX >> (64 - word_bits);
-        let high_shift = if high_bits == 0 { 0 } else { word_bits - high_bits };
-        let high = if high_bits == 0 { 0 } else { word & (word << high_shift) };
-        Self { low: (1 << low_bits) - 1, high, low_bits, high_shift }
+        Self { word_bits, high_bits: generation_bits(word_bits) - low_bits }
     }
 
+    /// The bits of an address that a generation takes.
+    const fn not_address(self) -> u64 {
+        self.rotated_back(u64::MAX >> (64 - generation_bits(self.word_bits)))
+    }
+
+    /// A generation is the lowest bits of the word when this was rotated, so that one instruction puts both parts in place.
+    const fn rotated(self, word: u64) -> u64 {
+        if self.word_bits == 64 { word.rotate_left(self.high_bits) } else { word }
+    }
+
+    const fn rotated_back(self, word: u64) -> u64 {
+        if self.word_bits == 64 { word.rotate_right(self.high_bits) } else { word }
+    }
+
+    #[inline(always)]
     const fn pack(self, address: u64, generation: u32) -> u64 {
-        let generation = generation as u64;
-        address | generation & self.low | (generation >> self.low_bits << self.high_shift) & self.high
+        address | self.rotated_back(generation as u64)
     }
 
+    #[inline(always)]
     const fn unpack(self, data: u64) -> (u64, u32) {
-        let high = (data & self.high) >> self.high_shift << self.low_bits;
-        (data & !(self.low | self.high), (data & self.low | high) as u32)
+        let generation = self.rotated(data & self.not_address()) as u32;
+        (data & !self.not_address(), generation)
     }
 }
 
@@ -70,10 +77,12 @@ impl Packing {
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, |_| {});
 
 /// An address with a generation, as it travels in a waker.
+#[inline(always)]
 const fn pack(address: usize, generation: u32) -> usize {
     PACKING.pack(address as u64, generation) as usize
 }
 
+#[inline(always)]
 const fn unpack(data: usize) -> (usize, u32) {
     let (address, generation) = PACKING.unpack(data as u64);
     (address as usize, generation)
@@ -83,7 +92,7 @@ const fn unpack(data: usize) -> (usize, u32) {
 pub(super) fn assert_room_for_generation(chunk: &'static [Header]) {
     for header in [chunk.first(), chunk.last()].into_iter().flatten() {
         let address = core::ptr::from_ref(header).addr();
-        assert_eq!(address & (LOW | HIGH), 0, "an address must leave {GENERATION_BITS} bits free");
+        assert_eq!(address & NOT_ADDRESS, 0, "an address must leave {GENERATION_BITS} bits free");
     }
 }
 
@@ -125,13 +134,26 @@ pub(super) fn own_data(waker: &Waker) -> Option<*const ()> {
     core::ptr::eq(waker.vtable(), &VTABLE).then(|| waker.data())
 }
 
-/// Wakes `waker`, whose panic has nobody to go to. One of ours runs no code but this crate's.
+/// Whether it is one of ours, which runs no code but this crate's.
+#[inline(always)]
+pub(crate) fn is_own(waker: &Waker) -> bool {
+    own_data(waker).is_some()
+}
+
+/// Wakes `waker`, whose panic has nobody to go to. One of ours cannot panic.
 #[inline]
 pub(crate) fn wake_quietly(waker: Waker) {
-    match own_data(&waker) {
-        Some(_) => waker.wake(),
-        None => quietly(|| waker.wake()),
+    if is_own(&waker) {
+        waker.wake();
+    } else {
+        wake_anothers(waker);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn wake_anothers(waker: Waker) {
+    quietly(|| waker.wake());
 }
 
 /// Clones `waker`; another's is code of others.
@@ -174,12 +196,12 @@ mod tests {
         for word_bits in [32, 64] {
             let packing = Packing::of(word_bits);
             let word = u64::MAX >> (64 - word_bits);
-            let address_max = word & !(packing.low | packing.high);
+            let address_max = word & !packing.not_address();
             let generation_max = u32::MAX >> (32 - generation_bits(word_bits));
             // Every bit of the word is an address's or a generation's, and none is both's.
             assert_eq!(packing.pack(address_max, generation_max), word);
-            assert_eq!(packing.low & packing.high, 0);
-            assert_eq!((packing.low | packing.high).count_ones(), generation_bits(word_bits));
+            assert_eq!((packing.not_address() & word).count_ones(), generation_bits(word_bits));
+            assert_eq!(packing.not_address() & !word, 0);
             for address in [0, 0x40, 0x1234_5640 & address_max, address_max] {
                 for generation in [0, 1, 63, 64, 0x2A_AAAA, u32::MAX] {
                     let generation = generation & generation_max;
@@ -189,7 +211,7 @@ mod tests {
                 }
             }
         }
-        let address = 0x1234_5640 & !(LOW | HIGH);
+        let address = 0x1234_5640 & !NOT_ADDRESS;
         assert_eq!(unpack(pack(address, 63)), (address, 63));
     }
 }
