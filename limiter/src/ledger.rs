@@ -484,7 +484,7 @@ impl<W, const D: usize> Ledger<W, D> {
     /// assert_eq!(ledger.grant(), Some(([3], "large")));
     /// assert_eq!(ledger.grant(), None); // 2 do not fit
     /// ```
-    #[inline]
+    #[inline(always)]
     #[must_use = "these units are in use from now on: tell the waiter, or release them"]
     pub fn grant(&mut self) -> Option<([usize; D], W)> {
         // The common case first, since every release asks: nobody waits.
@@ -497,7 +497,7 @@ impl<W, const D: usize> Ledger<W, D> {
         if self.closed || !self.fits(&self.waiters[self.head].units) {
             return None;
         }
-        let Entry { units, stamp, waiter, .. } = self.unlink(self.head);
+        let Entry { units, stamp, waiter, .. } = self.unlink_head();
         debug_assert!(stamp > self.last_granted, "[LEDGER-2] grants are in the order of arrival");
         self.last_granted = stamp;
         self.take(&units);
@@ -672,6 +672,7 @@ impl<W, const D: usize> Ledger<W, D> {
     }
 
     /// The next who is to be told of its fate: granted, or, once closed, that it will not be.
+    #[inline]
     pub(crate) fn next_told(&mut self) -> Option<W> {
         match self.grant() {
             Some((_units, waiter)) => Some(waiter),
@@ -725,6 +726,19 @@ impl<W, const D: usize> Ledger<W, D> {
         } else {
             Refusal::Full
         }
+    }
+
+    /// Takes the head out of the list and the slab, when nobody comes back: as [`unlink`](Self::unlink), for every grant.
+    #[inline(always)]
+    fn unlink_head(&mut self) -> Entry<W, D> {
+        debug_assert!(self.last_back == NONE);
+        let entry = self.waiters.remove(self.head);
+        self.head = entry.next;
+        match entry.next {
+            NONE => self.tail = NONE,
+            next => self.waiters[next].prev = NONE,
+        }
+        entry
     }
 
     /// Takes an entry out of the list and the slab. It is there: the callers looked, or it is the head.

@@ -366,6 +366,14 @@ impl<S: Deref<Target = LocalSemaphore>> LocalAcquire<S> {
     }
 
     /// The waker's clone may have changed anything: looks again, and stands in line if need be.
+    /// Gives up, whatever has become of it.
+    #[cold]
+    fn leave(&self, key: Key) {
+        let Some(semaphore) = &self.semaphore else { return };
+        let left = semaphore.ledger.borrow_mut().leave(key, [self.weight]);
+        semaphore.tell(left); // [LOCAL-1]
+    }
+
     fn queue(&mut self, waker: Waker) -> Poll<Result<(), AcquireError>> {
         let Some(semaphore) = &self.semaphore else { unreachable!("it was there before the clone") };
         let mut ledger = semaphore.ledger.borrow_mut();
@@ -416,11 +424,11 @@ impl<S: Deref<Target = LocalSemaphore>> Future for LocalAcquire<S> {
 }
 
 impl<S: Deref<Target = LocalSemaphore>> Drop for LocalAcquire<S> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let (Some(semaphore), Some(key)) = (&self.semaphore, self.place) else { return };
-        let left = semaphore.ledger.borrow_mut().leave(key, [self.weight]);
-        semaphore.tell(left); // [LOCAL-1]
+        if let Some(key) = self.place {
+            self.leave(key);
+        }
     }
 }
 

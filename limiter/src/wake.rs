@@ -73,8 +73,11 @@ impl Wakes {
         self.panics.call(|| drop(waker));
     }
 
-    /// Passes the first panic on, as [`Panics::finish`] does.
+    /// Passes the first panic on, as [`Panics::finish`] does. All that it held were called.
+    #[inline]
     pub(crate) fn finish(self) {
+        debug_assert!(self.batch.iter().all(Option::is_none), "filled, and not called");
+        mem::forget(self.batch); // Nothing: and to find that out takes eight looks.
         self.panics.finish();
     }
 }
@@ -97,12 +100,20 @@ impl Panics {
     }
 
     /// Passes the first panic on, unless this thread is already unwinding: two at once would abort the process.
+    #[inline]
     pub(crate) fn finish(self) {
-        match self.first {
-            Some(payload) if std::thread::panicking() => discard(payload),
-            Some(payload) => resume_unwind(payload),
-            None => {}
+        if let Some(payload) = self.first {
+            pass_on(payload);
         }
+    }
+}
+
+#[cold]
+fn pass_on(payload: Box<dyn Any + Send>) {
+    if std::thread::panicking() {
+        discard(payload);
+    } else {
+        resume_unwind(payload);
     }
 }
 
