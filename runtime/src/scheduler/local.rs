@@ -129,9 +129,7 @@ impl Scheduler {
     /// Sees to a task that is polled next, and to the one after that.
     #[inline(never)]
     fn look_closer(&self, next: &'static Header) {
-        if self.local.table.taken() >= MANY {
-            self.local.queue.head().inspect(|after| task::prefetch(after));
-        }
+        self.local.queue.head().inspect(|after| task::prefetch(after));
         if self.admission.notes_polled() {
             self.admission.note_polled(next);
         }

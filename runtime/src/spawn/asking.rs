@@ -358,7 +358,7 @@ impl<P: Plant> Asking<P> {
     }
 
     /// As [`leave`](Self::leave); a task that was admitted meanwhile is aborted.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn abandon(self: Pin<&mut Self>) {
         if self.entry.has_node() {
             self.abandon_node();

@@ -285,7 +285,7 @@ fn poll_foreign<T>(task: &'static Header, cx: &Context<'_>) -> Poll<Result<T, Jo
 }
 
 impl<T> Drop for JoinHandle<T> {
-    #[inline(always)]
+    #[inline]
     fn drop(&mut self) {
         if let Some(task) = self.task {
             let_go::<T>(task);
@@ -308,27 +308,22 @@ fn let_go_rarely<T>(task: &'static Header, local: Option<&Local>) {
     if let Some(local) = local {
         attend(local, task);
     }
-    if task.snapshot().is_done() {
-        // The header goes back first: the output's drop is user code, and may panic.
-        let output = take::<T>(task, local);
-        drop(output);
-    } else if let Some(local) = local {
-        task.detach_local(local);
-    } else if task.is_shared() {
-        if !task.detach_shared() {
-            drop(take::<T>(task, None));
+    if !task.snapshot().is_done() {
+        let is_let_go = match local {
+            Some(local) => {
+                task.detach_local(local);
+                true
+            }
+            None if task.is_shared() => task.detach_shared(),
+            None => shared(task).post_detach(task),
+        };
+        if is_let_go {
+            return;
         }
-    } else {
-        detach_foreign::<T>(task);
     }
-}
-
-/// Lets a live task go, from a thread that is not the owner.
-#[cold]
-fn detach_foreign<T>(task: &'static Header) {
-    if !shared(task).post_detach(task) {
-        drop(take::<T>(task, None));
-    }
+    // The header goes back first: the output's drop is user code, and may panic.
+    let output = take::<T>(task, local);
+    drop(output);
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {

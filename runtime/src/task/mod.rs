@@ -165,13 +165,9 @@ impl Marks {
 
     #[inline(always)]
     const fn place(self) -> Place {
-        // Number for number, so that nothing is computed.
-        match (self.0 & Self::PLACE) >> Self::PLACE_SHIFT {
-            0 => Place::Root,
-            1 => Place::Task,
-            2 => Place::Service,
-            _ => unreachable!(),
-        }
+        // By a table of all four values, where a match would compute the last.
+        const PLACES: [Place; 4] = [Place::Root, Place::Task, Place::Service, Place::Service];
+        PLACES[((self.0 & Self::PLACE) >> Self::PLACE_SHIFT) as usize]
     }
 
     #[inline(always)]
@@ -189,12 +185,9 @@ impl Marks {
 
     #[inline(always)]
     const fn joiner(self) -> JoinerKind {
-        match self.0 & Self::JOINER {
-            0 => JoinerKind::None,
-            1 => JoinerKind::Own,
-            2 => JoinerKind::Boxed,
-            _ => unreachable!(),
-        }
+        const KINDS: [JoinerKind; 4] =
+            [JoinerKind::None, JoinerKind::Own, JoinerKind::Boxed, JoinerKind::Boxed];
+        KINDS[(self.0 & Self::JOINER) as usize]
     }
 
     #[inline(always)]

@@ -278,7 +278,7 @@ impl<K: Copy + Send> Waiter<K> {
     }
 
     /// Gives the node back to the owner, from wherever the frame is. `None` on the owner's thread: the caller recycles it.
-    #[inline(always)]
+    #[inline]
     pub(super) fn give_back(&'static self, is_cancelled: bool) -> Option<&'static Waiter<K>> {
         if self.desk.home.local().is_some() {
             return Some(self);
@@ -443,7 +443,7 @@ impl<S: Seed, K: Copy + Send> Entry<S, K> {
     }
 
     /// Looks whether the wait has ended; if not, `cx`'s waker is the one to wake. `None` if it does not wait at all.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn poll_wait(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Option<Poll<Ended<K>>> {
         let Stage::Waiting(waiter) = *self.as_mut().stage() else { return None };
         // Ordering: as in `settled`.
