@@ -18,7 +18,7 @@ mod imp {
     pub(crate) use std::cell::Cell;
     #[cfg(not(anteroom_tsan))]
     pub(crate) use std::sync::atomic::fence;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
     #[cfg(feature = "stealing")]
     pub(crate) use std::sync::atomic::{AtomicPtr as SlotPtr, AtomicUsize};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
@@ -44,7 +44,7 @@ mod imp {
 mod imp {
     pub(crate) use std::cell::Cell;
     // As under loom; the other is a statistic.
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
     #[cfg(feature = "stealing")]

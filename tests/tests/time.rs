@@ -260,6 +260,44 @@ fn a_sleep_that_moves_to_another_runtime_waits_there() {
 }
 
 #[test]
+fn a_sleep_of_an_earlier_runtime_does_not_go_by_the_ticks_of_a_later_one() {
+    // [FIRED-1]: its own were coarse, so that it has a small one; on the same thread the later runtime has the same home.
+    let start = Instant::now();
+    let coarse = Runtime::builder().timer_resolution(100 * MS).build().unwrap();
+    let mut old = pin!(sleep(300 * MS));
+    coarse.block_on(async { assert!(poll_once(old.as_mut()).is_pending()) });
+    drop(coarse);
+    block_on(async {
+        for _ in 0..20 {
+            sleep(MS).await;
+        }
+        assert!(start.elapsed() < 300 * MS, "a machine this slow shows nothing");
+        assert!(poll_once(old.as_mut()).is_pending(), "some 200 ticks have passed, and it has the third");
+        old.await;
+        assert!(start.elapsed() >= 300 * MS);
+    });
+}
+
+#[test]
+fn a_sleep_that_is_over_is_so_for_whoever_polls_it_before_it_is_woken() {
+    // [FIRED-1] Polled by another waker than the one that was woken.
+    paused(async {
+        let mut sleep = pin!(sleep(5 * MS));
+        assert!(poll_once(sleep.as_mut()).is_pending());
+        advance(4 * MS).await;
+        assert!(poll_once(sleep.as_mut()).is_pending());
+        advance(MS).await;
+        assert!(poll_once(sleep.as_mut()).is_ready());
+        assert_eq!(metrics().timers, 0);
+        // And again, from its new deadline on.
+        sleep.as_mut().reset(now() + MS);
+        assert!(poll_once(sleep.as_mut()).is_pending());
+        advance(MS).await;
+        assert!(poll_once(sleep.as_mut()).is_ready());
+    });
+}
+
+#[test]
 fn a_timeout_polls_its_future_first() {
     paused(async {
         assert_eq!(timeout(Duration::ZERO, ready(1)).await, Ok(1));

@@ -28,6 +28,7 @@
 //! `reactor.rs`, `wheel.rs`, `pace.rs`, `remote.rs`, `timerfd.rs`.
 
 mod bags;
+pub(crate) mod fired;
 mod pace;
 pub(crate) mod reactor;
 pub(crate) mod remote;
@@ -133,7 +134,10 @@ pub(crate) struct Limits {
 
 /// What became of a timer that was asked for.
 pub(crate) enum Set {
-    Waits(TimerKey),
+    Waits {
+        key: TimerKey,
+        tick: u64,
+    },
     /// Its time has come.
     Due,
     /// As many wait as may: ask again at the next turn.
@@ -324,7 +328,7 @@ impl Driver {
         let key = self.wheel().insert(tick, waker);
         #[cfg(feature = "stealing")]
         self.hurry(tick);
-        Set::Waits(key)
+        Set::Waits { key, tick }
     }
 
     /// Whether no more timers may wait.
@@ -433,6 +437,7 @@ impl Driver {
         }
         let tick = if now_ns == u64::MAX { u64::MAX } else { now_ns / self.resolution_ns };
         self.wheel().advance(tick);
+        self.remote.fired.note(tick);
         let mut fired = 0;
         loop {
             let due = self.wheel().pop_due();

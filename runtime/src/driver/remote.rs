@@ -20,6 +20,7 @@ use std::task::Waker;
 
 use mio::event::Source;
 
+use super::fired::Fired;
 use super::reactor::{Direction, IoKey};
 use super::wheel::TimerKey;
 use crate::sync::{Mutex, lock};
@@ -30,6 +31,7 @@ use crate::task::home::Wakers;
 pub(crate) struct Remote {
     home: &'static Home,
     mail: Mutex<Mail>,
+    pub(super) fired: Fired,
 }
 
 /// What was posted since the owner last looked.
@@ -46,7 +48,7 @@ pub(crate) struct Mail {
 
 impl Remote {
     pub(super) fn new(home: &'static Home) -> Self {
-        Self { home, mail: Mutex::new(Mail::default()) }
+        Self { home, mail: Mutex::new(Mail::default()), fired: Fired::new() }
     }
 
     /// Whose it is.
@@ -59,6 +61,7 @@ impl Remote {
         let mut mail = lock(&self.mail);
         mail.epoch = mail.epoch.wrapping_add(1);
         mail.registry = Some(registry);
+        self.fired.open(mail.epoch);
         mail.epoch
     }
 

@@ -340,15 +340,13 @@ impl Header {
                     local.queue.push(self);
                 }
             }
+            None if self.is_shared() => self.wake_shared(generation),
             None => self.wake_foreign(generation),
         }
     }
 
     #[cold]
     fn wake_foreign(&'static self, generation: u32) {
-        if self.is_shared() {
-            return self.wake_shared(generation);
-        }
         // The load cannot be older than the task: whoever holds its waker got it after the state was stored.
         if self.snapshot().generation() == generation {
             // Without a home there is no task, and the generation was the first of all.

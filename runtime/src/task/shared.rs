@@ -132,7 +132,8 @@ pub(crate) fn run(worker: &'static Worker, task: &'static Header) -> Option<Ende
         Poll::Pending => match task.end_poll(worker.woke_itself.get()) {
             Action::Cancel => Some(cancel(worker, task)),
             Action::Enqueue => {
-                task.schedule();
+                // [SHARED-2]; this thread's ring is at hand.
+                worker.push(task);
                 None
             }
             _ => None,
@@ -208,13 +209,18 @@ impl Header {
     }
 
     /// Wakes the task that lives here, if it is still the one of `generation`.
+    #[inline]
     pub(super) fn wake_shared(&'static self, generation: u32) {
         // Ordering: Acquire; a task that is over by now has nobody to see what was written before this.
-        let mut bits = self.state.load(Ordering::Acquire);
+        let bits = self.state.load(Ordering::Acquire);
         let is_own = Snapshot::from_bits(bits).generation() == generation;
-        if is_own && wakes_itself(self) {
-            return;
+        if !(is_own && wakes_itself(self)) {
+            self.wake_another(generation, bits);
         }
+    }
+
+    /// As [`wake_shared`](Self::wake_shared), of a task that is not being polled on this thread; `bits` are its state, of late.
+    fn wake_another(&'static self, generation: u32, mut bits: u32) {
         loop {
             let at = Snapshot::from_bits(bits);
             if at.generation() != generation || at.is_over() {

@@ -168,7 +168,7 @@ impl Worker {
 
     /// Puts a task at the tail of the ring; when it is full, half of it makes room for others to take.
     #[inline]
-    fn push(&self, task: &'static Header) {
+    pub(super) fn push(&self, task: &'static Header) {
         let Some(ring) = &self.ring else { return self.team().inject(task) };
         if ring.push(NonNull::from(task)).is_err() {
             self.overflow(ring, task);

@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::driver::Set;
 use crate::driver::remote::Remote;
 use crate::driver::wheel::TimerKey;
+use crate::driver::{Set, fired};
 use crate::task::WaitsFor;
 use crate::{driver, task};
 
@@ -76,6 +76,8 @@ struct Timer {
     key: TimerKey,
     remote: &'static Remote,
     epoch: u32,
+    /// When it is due.
+    tick: u64,
 }
 
 impl std::fmt::Debug for Timer {
@@ -97,7 +99,7 @@ impl Sleep {
     }
 
     fn cancel(&mut self) {
-        let Some(Timer { key, remote, epoch }) = self.timer.take() else { return };
+        let Some(Timer { key, remote, epoch, .. }) = self.timer.take() else { return };
         if driver::with_own(remote, epoch, |driver| driver.cancel_timer(key)).is_none() {
             remote.cancel_timer(epoch, key);
         }
@@ -109,7 +111,11 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
-        if let Some(Timer { key, remote, epoch }) = self.timer {
+        if let Some(Timer { key, remote, epoch, tick }) = self.timer {
+            if fired::is_over(remote, epoch, tick) {
+                self.timer = None;
+                return Poll::Ready(());
+            }
             match driver::with_own(remote, epoch, |driver| driver.poll_timer(key, cx.waker())) {
                 Some(Poll::Pending) => {
                     task::waits_for(WaitsFor::TIMER);
@@ -130,7 +136,7 @@ impl Future for Sleep {
                 .expect("a sleep was polled outside a runtime: await it inside Runtime::block_on");
         match set {
             Set::Due => return Poll::Ready(()),
-            Set::Waits(key) => self.timer = Some(Timer { key, remote, epoch }),
+            Set::Waits { key, tick } => self.timer = Some(Timer { key, remote, epoch, tick }),
             Set::Full => cx.waker().wake_by_ref(),
         }
         task::waits_for(WaitsFor::TIMER);
