@@ -13,6 +13,7 @@
 //! `driver/wheel.rs`, which turns these times into ticks.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A clock of one runtime.
@@ -30,6 +31,11 @@ impl Clock {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// When it was made, as [`since_base_ns`] counts.
+    pub(crate) fn start_base_ns(&self) -> u64 {
+        since_base_ns(self.start)
     }
 
     /// The time since the clock was made.
@@ -55,6 +61,14 @@ impl Clock {
     pub(crate) fn advance_to(&self, at_ns: u64) {
         self.latest_ns.set(self.latest_ns.get().max(at_ns));
     }
+}
+
+/// How long after the first that was ever asked of it a moment is, or nothing, if it is before that: a number that means the same
+/// on every clock of the process.
+#[inline]
+pub(crate) fn since_base_ns(at: Instant) -> u64 {
+    static BASE: OnceLock<Instant> = OnceLock::new();
+    nanos(at.saturating_duration_since(*BASE.get_or_init(|| at)))
 }
 
 /// In 64 bits; what does not fit is for ever.

@@ -103,6 +103,7 @@ pub(crate) struct Driver {
     reactor: RefCell<Reactor>,
     wheel: RefCell<Wheel>,
     pub(crate) clock: Clock,
+    start_base_ns: u64,
     resolution_ns: u64,
     pace: Pace,
     #[cfg(target_os = "linux")]
@@ -134,10 +135,7 @@ pub(crate) struct Limits {
 
 /// What became of a timer that was asked for.
 pub(crate) enum Set {
-    Waits {
-        key: TimerKey,
-        tick: u64,
-    },
+    Waits(TimerKey),
     /// Its time has come.
     Due,
     /// As many wait as may: ask again at the next turn.
@@ -191,6 +189,7 @@ impl Slot {
         let bell = Arc::new(Bell(mio::Waker::new(poll.registry(), BELL)?));
         let registry = poll.registry().try_clone()?;
         let own_registry = poll.registry().try_clone()?;
+        let clock = Clock::new(paused);
         let driver = Rc::new(Driver {
             #[cfg(target_os = "linux")]
             timer_fd: timerfd::TimerFd::new(poll.registry(), TIMER)?,
@@ -201,7 +200,8 @@ impl Slot {
             events: RefCell::new(Events::with_capacity(EVENTS_MAX)),
             reactor: RefCell::new(Reactor::default()),
             wheel: RefCell::new(Wheel::new()),
-            clock: Clock::new(paused),
+            start_base_ns: clock.start_base_ns(),
+            clock,
             resolution_ns: clock::nanos(resolution.unwrap_or(RESOLUTION)),
             pace: Pace::new(resolution.is_some()),
             armed_at_ns: Cell::new(None),
@@ -328,7 +328,7 @@ impl Driver {
         let key = self.wheel().insert(tick, waker);
         #[cfg(feature = "stealing")]
         self.hurry(tick);
-        Set::Waits { key, tick }
+        Set::Waits(key)
     }
 
     /// Whether no more timers may wait.
@@ -437,7 +437,7 @@ impl Driver {
         }
         let tick = if now_ns == u64::MAX { u64::MAX } else { now_ns / self.resolution_ns };
         self.wheel().advance(tick);
-        self.remote.fired.note(tick);
+        self.remote.fired.note(self.start_base_ns.saturating_add(self.time_of_ns(tick)));
         let mut fired = 0;
         loop {
             let due = self.wheel().pop_due();

@@ -61,7 +61,7 @@ impl Remote {
         let mut mail = lock(&self.mail);
         mail.epoch = mail.epoch.wrapping_add(1);
         mail.registry = Some(registry);
-        self.fired.open(mail.epoch);
+        self.fired.note(0);
         mail.epoch
     }
 

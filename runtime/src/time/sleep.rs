@@ -76,8 +76,6 @@ struct Timer {
     key: TimerKey,
     remote: &'static Remote,
     epoch: u32,
-    /// When it is due.
-    tick: u64,
 }
 
 impl std::fmt::Debug for Timer {
@@ -99,7 +97,7 @@ impl Sleep {
     }
 
     fn cancel(&mut self) {
-        let Some(Timer { key, remote, epoch, .. }) = self.timer.take() else { return };
+        let Some(Timer { key, remote, epoch }) = self.timer.take() else { return };
         if driver::with_own(remote, epoch, |driver| driver.cancel_timer(key)).is_none() {
             remote.cancel_timer(epoch, key);
         }
@@ -111,8 +109,8 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
-        if let Some(Timer { key, remote, epoch, tick }) = self.timer {
-            if fired::is_over(remote, epoch, tick) {
+        if let Some(Timer { key, remote, epoch }) = self.timer {
+            if fired::is_over(remote, deadline) {
                 self.timer = None;
                 return Poll::Ready(());
             }
@@ -136,7 +134,7 @@ impl Future for Sleep {
                 .expect("a sleep was polled outside a runtime: await it inside Runtime::block_on");
         match set {
             Set::Due => return Poll::Ready(()),
-            Set::Waits { key, tick } => self.timer = Some(Timer { key, remote, epoch, tick }),
+            Set::Waits(key) => self.timer = Some(Timer { key, remote, epoch }),
             Set::Full => cx.waker().wake_by_ref(),
         }
         task::waits_for(WaitsFor::TIMER);
