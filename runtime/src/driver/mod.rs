@@ -6,7 +6,7 @@
 //!
 //! # Idea
 //! Turns go by time. Between polls the clock is read, 27 ns every 64 polls, or sooner when polls are long; timers whose
-//! tick has come fire then, without a system call, and every 100 µs the events are asked for. Only a loop that has nothing
+//! tick has come fire then, without a system call, and every 250 µs the events are asked for. Only a loop that has nothing
 //! to poll waits.
 //!
 //! # Invariants
@@ -71,7 +71,7 @@ const EVENTS_MAX: usize = 256;
 /// How late a timer is at most for our part, unless somebody asks for something else, or they are many (`pace.rs`).
 const RESOLUTION: Duration = Duration::from_micros(100);
 /// How long a busy loop goes without asking the system for events.
-const SYSTEM_TURN_EVERY_NS: u64 = 100_000;
+const SYSTEM_TURN_EVERY_NS: u64 = 250_000;
 /// The clock is read every so many polls at most, ...
 const POLLS_MAX: u32 = 64;
 /// ... and at least so often, as far as single polls let it.
