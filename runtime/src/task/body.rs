@@ -73,6 +73,27 @@ const fn placement(layout: Layout) -> Placement {
     }
 }
 
+/// What is allocated for a value; computed at compile time, not each time.
+#[derive(Clone, Copy)]
+struct Block {
+    /// Its class, if there is one for it.
+    class: Option<usize>,
+    layout: Layout,
+}
+
+impl Block {
+    const fn of<T>() -> Self {
+        Self::for_layout(Layout::new::<T>())
+    }
+
+    const fn for_layout(layout: Layout) -> Self {
+        match placement(layout) {
+            Placement::Class(class) => Self { class: Some(class), layout: class_layout(class) },
+            _ => Self { class: None, layout },
+        }
+    }
+}
+
 /// Whether a future lies in a block, and not in the header.
 pub(crate) const fn has_block<F>() -> bool {
     matches!(placement(Layout::new::<F>()), Placement::Class(_) | Placement::Alone)
@@ -97,7 +118,7 @@ const fn class_bytes(class: usize) -> usize {
     match class.checked_sub(2) {
         None => CLASS_BYTES_MIN + class * CLASS_ALIGN,
         Some(class) => {
-            let octave = 2 * CLASS_BYTES_MIN << (class / 4);
+            let octave = (2 * CLASS_BYTES_MIN) << (class / 4);
             octave + octave / 4 * (class % 4)
         }
     }
@@ -137,7 +158,7 @@ impl Body {
             Placement::Nowhere => std::ptr::dangling_mut(),
             Placement::Inline => self.0.with_mut(|words| words.cast()),
             _ => {
-                let block = cache.allocate(const { Layout::new::<T>() });
+                let block = cache.allocate(const { Block::of::<T>() });
                 // SAFETY: [BODY-2] the caller may touch the body, whose first word is aligned for a pointer.
                 self.0.with_mut(|words| unsafe { words.cast::<*mut u8>().write(block) });
                 block.cast()
@@ -182,9 +203,8 @@ impl Body {
         }
         // SAFETY: forwarded from the caller: a `T` was here, so its block still is.
         let block = unsafe { self.get::<T>() };
-        let layout = const { Layout::new::<T>() };
-        // SAFETY: [BODY-1] the block was allocated by `put` for this very layout.
-        unsafe { Cache::free(cache, block.cast(), layout) }
+        // SAFETY: [BODY-1] the block was allocated by `put` for this very type.
+        unsafe { Cache::free(cache, block.cast(), const { Block::of::<T>() }) }
     }
 
     /// Moves the value out and gives its block back.
@@ -276,49 +296,41 @@ impl Cache {
     }
 
     #[inline(always)]
-    fn allocate(&self, layout: Layout) -> *mut u8 {
-        let Placement::Class(class) = placement(layout) else { return allocate(layout) };
+    fn allocate(&self, of: Block) -> *mut u8 {
+        let Some(class) = of.class else { return allocate(of.layout) };
         let head = self.free[class].get();
         if head.is_null() {
             self.wanted.set(self.wanted.get() | 1 << class);
-            return allocate(class_layout(class));
+            return allocate(of.layout);
         }
         // SAFETY: [BODY-3] a block in the list is free memory of at least 32 bytes whose first word `free` wrote.
         self.free[class].set(unsafe { (*head).next });
-        self.bytes.set(self.bytes.get() - class_bytes(class));
+        self.bytes.set(self.bytes.get() - of.layout.size());
         head.cast()
     }
 
     /// # Safety
-    /// `block` was allocated for `layout` by this module and is not used after.
+    /// `block` was allocated as such a one by this module and is not used after.
     #[inline(always)]
-    unsafe fn free(cache: Option<&Cache>, block: *mut u8, layout: Layout) {
-        let exact = match placement(layout) {
-            Placement::Class(class) => {
-                if let Some(cache) = cache {
-                    if CACHE_ENABLED && cache.has_room_for(class) {
-                        let head: *mut FreeBlock = block.cast();
-                        // SAFETY: the block is the caller's to give, at least 32 bytes and aligned to 16.
-                        unsafe { head.write(FreeBlock { next: cache.free[class].get() }) };
-                        cache.free[class].set(head);
-                        cache.bytes.set(cache.bytes.get() + class_bytes(class));
-                        return;
-                    }
-                }
-                class_layout(class)
-            }
-            _ => layout,
-        };
+    unsafe fn free(cache: Option<&Cache>, block: *mut u8, of: Block) {
         if let Some(cache) = cache {
-            cache.given_back.set(cache.given_back.get().saturating_add(exact.size()));
+            if let Some(class) = of.class.filter(|&class| CACHE_ENABLED && cache.has_room_for(class, of)) {
+                let head: *mut FreeBlock = block.cast();
+                // SAFETY: the block is the caller's to give, at least 32 bytes and aligned to 16.
+                unsafe { head.write(FreeBlock { next: cache.free[class].get() }) };
+                cache.free[class].set(head);
+                cache.bytes.set(cache.bytes.get() + of.layout.size());
+                return;
+            }
+            cache.given_back.set(cache.given_back.get().saturating_add(of.layout.size()));
         }
         // SAFETY: `allocate` used this same layout for it.
-        unsafe { dealloc(block, exact) }
+        unsafe { dealloc(block, of.layout) }
     }
 
     #[inline(always)]
-    fn has_room_for(&self, class: usize) -> bool {
-        self.bytes.get() + class_bytes(class) <= CACHE_BYTES_MAX || self.make_room(class)
+    fn has_room_for(&self, class: usize, of: Block) -> bool {
+        self.bytes.get() + of.layout.size() <= CACHE_BYTES_MAX || self.make_room(class)
     }
 
     /// A full cache lets go of sizes that nobody has asked for in vain, for one that somebody has: when a load changes, its
@@ -347,7 +359,7 @@ impl Cache {
     fn trim_classes(&self, keep_bytes: usize, which: impl Fn(usize) -> bool) {
         for class in (0..CLASSES).rev().filter(|&class| which(class)) {
             while self.bytes.get() > keep_bytes && !self.free[class].get().is_null() {
-                let block = self.allocate(class_layout(class));
+                let block = self.allocate(Block { class: Some(class), layout: class_layout(class) });
                 self.given_back.set(self.given_back.get().saturating_add(class_bytes(class)));
                 // SAFETY: it has just left the list, and was allocated with its class's layout.
                 unsafe { dealloc(block, class_layout(class)) }
@@ -427,10 +439,10 @@ mod tests {
         // [BODY-3]
         let cache = Cache::new();
         let layout = Layout::new::<[u8; 4000]>();
-        let blocks: Vec<_> = (0..400).map(|_| cache.allocate(layout)).collect();
+        let blocks: Vec<_> = (0..400).map(|_| cache.allocate(Block::for_layout(layout))).collect();
         for block in blocks {
             // SAFETY: allocated above with this layout.
-            unsafe { Cache::free(Some(&cache), block, layout) };
+            unsafe { Cache::free(Some(&cache), block, Block::for_layout(layout)) };
             assert!(cache.bytes() <= CACHE_BYTES_MAX);
         }
         if CACHE_ENABLED {
@@ -445,10 +457,10 @@ mod tests {
         let cache = Cache::new();
         let fill = |bytes: usize, blocks: usize| {
             let layout = Layout::from_size_align(bytes, 8).expect("a layout");
-            let blocks: Vec<_> = (0..blocks).map(|_| cache.allocate(layout)).collect();
+            let blocks: Vec<_> = (0..blocks).map(|_| cache.allocate(Block::for_layout(layout))).collect();
             for block in blocks {
                 // SAFETY: allocated above with this layout.
-                unsafe { Cache::free(Some(&cache), block, layout) };
+                unsafe { Cache::free(Some(&cache), block, Block::for_layout(layout)) };
                 assert!(cache.bytes() <= CACHE_BYTES_MAX);
             }
             let class = class_of(bytes);
