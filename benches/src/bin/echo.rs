@@ -75,7 +75,7 @@ mod linux {
             rounds: number("--rounds", if quick { 3 } else { 15 }) as usize,
             window: Duration::from_millis(number("--ms", if quick { 60 } else { 150 })),
             growth: numbers("--growth", growth),
-            growth_rounds: if quick { 1 } else { 5 },
+            growth_rounds: if quick { 1 } else { 3 },
             traced: connections.clone(),
             traced_requests: number("--requests", if quick { 2_000 } else { 10_000 }),
             connections,
