@@ -67,9 +67,10 @@ fn a_clock_that_steps_back_stops_no_timer_for_good_and_panics_nowhere() {
                     assert!(poll_once(waits.as_mut()).is_pending());
                     ticks.tick().await;
                     step(-back);
-                    // The clock is before the deadline, before the runtime's own start, or at the beginning of time.
+                    // The clock is before the deadline, before the runtime's own start, or at the beginning of time: the last is certain,
+                    // however long this thread was kept waiting.
                     look_around().await;
-                    assert!(Instant::now() < start || back < 20, "the system's clock");
+                    assert!(Instant::now() < start || back <= 20, "the system's clock");
                     assert!(now() >= start, "the runtime's does not go back");
                     let task = spawn(async { (yield_now().await, sleep(Duration::ZERO).await, 3).2 });
                     assert_eq!(task.join().await.unwrap(), 3);
